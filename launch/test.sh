@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Lint, format, types, tests, on the CPU; sets up .venv first. All four run
+# even if one fails, pytest last; non-zero if any failed. Arguments go to
+# pytest:
+#   launch/test.sh tests/test_losses.py -k topk
+#
+#   PYTHON   see launch/setup.sh
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash launch/setup.sh test
+
+export JAX_PLATFORMS=cpu
+# The wheel carries the pinned pyright: do not ask PyPI for a newer one, and
+# do not fetch another from npm.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS=1
+unset PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION
+python=.venv/bin/python
+
+failed=()
+check() {
+  echo "== $*"
+  "$python" -m "$@" || failed+=("$*")
+}
+
+check ruff check .
+check ruff format --check .
+if probe=$("$python" -m pyright --version 2>&1); then
+  check pyright
+else
+  echo "== pyright skipped, it does not start here: ${probe##*$'\n'}"
+fi
+if ((${#failed[@]})); then
+  printf '== FAILED: %s\n' "${failed[@]}"
+  echo "== this script will exit 1, whatever pytest says"
+fi
+
+echo "== pytest $*"
+status=0
+"$python" -m pytest "$@" || status=$?
+exit $((status ? status : ${#failed[@]} > 0))

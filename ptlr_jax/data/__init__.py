@@ -1,0 +1,1 @@
+"""Videos with their labels and features: read, split, sampled."""

@@ -1,0 +1,118 @@
+"""From the CASs of a test video to its detections, and their mAP."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ptlr_jax import detection_map, proposals, pseudo_labels
+from ptlr_jax.data.annotations import Dataset, ground_truth_database
+
+
+def video_scores(
+  ilg: Mapping[str, Any],
+  networks: Mapping[str, np.ndarray],
+  *,
+  source: str,
+  fusion: Mapping[str, float],
+  topk_ratio: int,
+) -> np.ndarray:
+  """Class scores of a video, f[C], in [0, 1].
+
+  `ilg`: softmax of the streams' top-k means, background dropped, fused;
+  `ptlr`: the mean over OTS and RTS of their top-k mean probabilities.
+  """
+  if source == "ptlr" and networks:
+    means = []
+    for cas in networks.values():
+      k = max(1, len(cas) // topk_ratio)
+      means.append(np.sort(cas[:, :-1], axis=0)[-k:].mean(0))
+    return np.mean(means, axis=0)
+  return pseudo_labels.fuse(ilg["scores"], fusion)[:-1]
+
+
+def kept_classes(
+  scores: np.ndarray, threshold: float, fallback: bool
+) -> np.ndarray:
+  """Indexes of the classes to look for; the best one where none passes."""
+  kept = np.flatnonzero(scores >= threshold)
+  if fallback and not len(kept):
+    kept = scores.argmax(keepdims=True)
+  return kept
+
+
+def detect(
+  ilg: Mapping[str, Any],
+  networks: Mapping[str, np.ndarray],
+  data: Dataset,
+  *,
+  options: Any,
+  fusion: Mapping[str, float],
+  topk_ratio: int,
+) -> list[dict[str, Any]]:
+  """Detections of one video, by decreasing score (Sec. III-D, inference).
+
+  Args:
+    ilg: {"logits": {stream: f[T,C+1]}, "scores": {stream: f[C+1]}}.
+    networks: CAS of OTS and RTS, {name: f[T,C+1]}; empty for the ILG's own.
+    data: for the classes and the geometry.
+    options: config.detect.
+    fusion: weights of the streams.
+    topk_ratio: of the MIL loss.
+  """
+  scores = video_scores(
+    ilg,
+    networks,
+    source=options.class_scores,
+    fusion=fusion,
+    topk_ratio=topk_ratio,
+  )
+  kept = kept_classes(scores, options.class_threshold, options.class_fallback)
+  sources = [networks[name] for name in networks if name in options.sources]
+  if options.cas == "minmax":
+    sources = [pseudo_labels.minmax(cas) for cas in sources]
+  if not networks or "ilg" in options.sources:
+    sources.append(
+      pseudo_labels.fused_cas(ilg["logits"], fusion, options.ilg_cas)
+    )
+  count = round(
+    (options.threshold_last - options.threshold_first) / options.threshold_step
+  )
+  thresholds = (
+    options.threshold_first + np.arange(count + 1) * options.threshold_step
+  )
+  found = [
+    proposals.propose(
+      cas[:, :-1],
+      scores,
+      kept,
+      thresholds=thresholds,
+      upsample_factor=options.upsampling,
+      seconds_per_segment=data.seconds_per_segment,
+      offset=data.offset,
+      ring=options.ring,
+      class_weight=options.class_weight,
+      contrast=options.contrast,
+    )
+    for cas in sources
+  ]
+  merged = proposals.merge(found, options.nms, options.nms_plus_one)
+  return proposals.to_results(merged, data.classes)
+
+
+def evaluate(
+  detections: Mapping[str, Mapping[str, Any]],
+  data: Dataset,
+  protocol: str,
+  id_prefix: str = "",
+) -> dict[str, dict[str, Any]]:
+  """mAP of each row of detections, {row: result of `detection_map`}.
+
+  `id_prefix` is dropped from the data's video ids, as in the detections.
+  """
+  database = ground_truth_database(data.test, data.classes, "test")
+  truth = {v.removeprefix(id_prefix): entry for v, entry in database.items()}
+  return {
+    row: detection_map.detection_map(truth, results, protocol)
+    for row, results in detections.items()
+  }

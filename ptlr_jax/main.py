@@ -1,0 +1,54 @@
+"""From features to detections and an mAP table: the main command.
+
+python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from ptlr_jax import command_line, workdir
+from ptlr_jax.errors import InputError
+from ptlr_jax.progress import say
+
+
+def run(argv: Sequence[str]) -> None:
+  """Starts a run, goes on with one, or shows a finished one again."""
+  config, directory = command_line.parse(argv)
+  workdir.prepare(directory, config)
+  if metrics := workdir.finished(directory):
+    say(f"{directory}: finished before; nothing to do")
+  else:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from ptlr_jax import pipeline  # imports JAX, which a finished run spares
+    from ptlr_jax.data.loading import load
+
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    data = load(config.data)
+    say(
+      f"{len(data.train)} training and {len(data.test)} test videos of "
+      f"{len(data.classes)} classes"
+    )
+    metrics = pipeline.Run(config, data, directory).run()
+  say(workdir.table(metrics))
+
+
+def main() -> None:
+  """Command line entry; exits with 2 for a mistake in what was given."""
+  try:
+    run(sys.argv)
+  except InputError as error:
+    sys.exit(_complain(error.lines, 2))
+  except ArithmeticError as error:
+    sys.exit(_complain([str(error)], 1))
+
+
+def _complain(lines: Sequence[str], status: int) -> int:
+  for line in lines:
+    print(f"ptlr_jax: {line}", file=sys.stderr)
+  return status
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,1 @@
+"""Linen modules: f32[B,T,D] features and bool[B,T] masks to class scores."""

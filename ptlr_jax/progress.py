@@ -1,0 +1,62 @@
+"""What a run says on the terminal: a bar where there is one, else lines."""
+
+import sys
+import time
+from collections.abc import Mapping
+
+import tqdm
+
+
+def say(line: str = "") -> None:
+  """Prints a line at once."""
+  tqdm.tqdm.write(line)
+  sys.stdout.flush()
+
+
+class Progress:
+  """Progress of one phase: loss, steps a second, time left.
+
+  A bar on a terminal; otherwise a line at most every `seconds` seconds, and
+  one at the end.
+  """
+
+  def __init__(
+    self, phase: str, total: int, start: int = 0, seconds: float = 10.0
+  ):
+    self._phase, self._total, self._first = phase, total, start
+    self._every, self._begun = seconds, time.monotonic()
+    self._said = self._begun
+    self._bar = (
+      tqdm.tqdm(
+        total=total,
+        initial=start,
+        desc=f"{phase:<8}",
+        unit="step",
+        leave=True,
+        dynamic_ncols=True,
+      )
+      if sys.stderr.isatty()
+      else None
+    )
+
+  def at(self, step: int, values: Mapping[str, float]) -> None:
+    """Reports that `step` of `total` is done."""
+    if self._bar is not None:
+      self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+      self._bar.update(step - self._bar.n)
+      return
+    now = time.monotonic()
+    if step < self._total and now - self._said < self._every:
+      return
+    self._said = now
+    rate = (step - self._first) / max(now - self._begun, 1e-9)
+    left = (self._total - step) / max(rate, 1e-9)
+    say(
+      f"{self._phase:<8} {step}/{self._total}  loss {values['loss']:.4f}  "
+      f"{rate:.1f} steps/s  {left:.0f} s left"
+    )
+
+  def close(self) -> None:
+    """Ends the bar."""
+    if self._bar is not None:
+      self._bar.close()

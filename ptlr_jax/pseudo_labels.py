@@ -1,0 +1,169 @@
+"""From a CAS to frame-level pseudo labels, and how good they are.
+
+Legend: T segments ("frames" in the paper), C action classes, background in
+column C. NumPy; one video at a time.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class PseudoLabels(NamedTuple):
+  """labels bool[T,C+1]; selected bool[T], the index set T of the paper.
+
+  Rows that are not selected are all False.
+  """
+
+  labels: np.ndarray
+  selected: np.ndarray
+
+
+def minmax(cas: np.ndarray) -> np.ndarray:
+  """Every class stretched to [0, 1] over time. f[T,C] -> f[T,C]."""
+  low, high = cas.min(0, keepdims=True), cas.max(0, keepdims=True)
+  return np.clip((cas - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+  """Softmax over classes. f[T,C] -> f[T,C]."""
+  e = np.exp(logits - logits.max(-1, keepdims=True))
+  return e / e.sum(-1, keepdims=True)
+
+
+def fuse(
+  values: Mapping[str, np.ndarray], weights: Mapping[str, float]
+) -> np.ndarray:
+  """Weighted average over the streams (1 : 1.5 in the paper, Sec. III-C)."""
+  total = sum(weights[name] for name in values)
+  return np.sum([weights[n] * v for n, v in values.items()], axis=0) / total
+
+
+def fused_cas(
+  logits: Mapping[str, np.ndarray], weights: Mapping[str, float], space: str
+) -> np.ndarray:
+  """The ILG's CAS A before its thresholds. {stream: f[T,C+1]} -> f[T,C+1].
+
+  softmax_minmax: softmax of each stream, fused, then min-max over time.
+  minmax: min-max of each stream's logits, fused. softmax, raw: only fused.
+  """
+  if space == "softmax_minmax":
+    fused = fuse({n: softmax(v) for n, v in logits.items()}, weights)
+    return minmax(fused)
+  if space == "minmax":
+    return fuse({n: minmax(v) for n, v in logits.items()}, weights)
+  if space == "softmax":
+    return fuse({n: softmax(v) for n, v in logits.items()}, weights)
+  if space == "raw":
+    return fuse(logits, weights)
+  raise ValueError(
+    f"CAS space: expected softmax_minmax, minmax, softmax or raw, got {space!r}"
+  )
+
+
+def _actions(
+  cas: np.ndarray, allowed: np.ndarray, threshold: float, several: str
+) -> np.ndarray:
+  """Labels bool[T,C] of allowed classes above the threshold."""
+  above = (cas[:, :-1] > threshold) & allowed
+  if several == "multi_hot":
+    return above
+  if several != "highest":
+    raise ValueError(f"several: expected highest or multi_hot, got {several!r}")
+  best = np.where(above, cas[:, :-1], -np.inf).argmax(1)
+  return above & (np.arange(above.shape[1]) == best[:, None])
+
+
+def _join(actions: np.ndarray, background: np.ndarray) -> PseudoLabels:
+  background = background & ~actions.any(1)
+  labels = np.concatenate([actions, background[:, None]], 1)
+  return PseudoLabels(labels, labels.any(1))
+
+
+def initial_labels(
+  cas: np.ndarray,
+  allowed: np.ndarray,
+  *,
+  high: float = 0.7,
+  low: float = 0.1,
+  several: str = "highest",
+) -> PseudoLabels:
+  """Label generation of the ILG (Sec. III-C). f[T,C+1], bool[C] -> labels.
+
+  Above `high` a frame is of that class (of several, the highest, or all with
+  `several="multi_hot"`); otherwise, where the allowed classes sum to less
+  than `low`, it is background. `allowed` are the video's own labels.
+  """
+  actions = _actions(cas, allowed, high, several)
+  return _join(actions, cas[:, :-1][:, allowed].sum(1) < low)
+
+
+def network_labels(
+  cas: np.ndarray,
+  allowed: np.ndarray,
+  *,
+  threshold: float,
+  several: str = "highest",
+) -> PseudoLabels:
+  """Labels from the probabilities of OTS or RTS (Sec. III-D), theta_p.
+
+  f[T,C+1], bool[C] -> labels; background by its own column.
+  """
+  actions = _actions(cas, allowed, threshold, several)
+  return _join(actions, cas[:, -1] > threshold)
+
+
+def has_action(labels: PseudoLabels) -> bool:
+  """Whether any frame is labelled with an action."""
+  return bool(labels.labels[:, :-1].any())
+
+
+def update(
+  old: PseudoLabels, new: PseudoLabels, *, keep_empty: bool, rule: str
+) -> PseudoLabels:
+  """The update of Algorithm 1.
+
+  `replace`: the new set; `merge`: new frames override, others stay. With
+  `keep_empty` a video left without any action frame keeps its old labels.
+  """
+  if keep_empty and not has_action(new):
+    return old
+  if rule == "replace":
+    return new
+  if rule != "merge":
+    raise ValueError(f"rule: expected replace or merge, got {rule!r}")
+  labels = np.where(new.selected[:, None], new.labels, old.labels)
+  return PseudoLabels(labels, new.selected | old.selected)
+
+
+def quality(
+  labels: Sequence[PseudoLabels], truths: Iterable[np.ndarray]
+) -> dict[str, float]:
+  """Precision and recall against frame_truth bool[T,C+1]. Fractions.
+
+  `precision`: right labels / selected frames; `recall`: right labels / all
+  frames (Sec. IV-A of the paper). The paper's pair cannot see a collapse to
+  background, so `action_precision` and `action_recall` count action labels
+  and action frames alone, `selected` is the share of frames selected, and
+  `videos_without_action` the number of videos with no frame of an action. A
+  frame is right when one of its labels is among the true ones.
+  """
+  right = chosen = frames = action_right = action_chosen = action_frames = 0
+  for (label, selected), truth in zip(labels, truths, strict=True):
+    hit = (label & truth).any(1)
+    acted = label[:, :-1].any(1)
+    right += int(hit.sum())
+    chosen += int(selected.sum())
+    frames += len(selected)
+    action_right += int((hit & acted).sum())
+    action_chosen += int(acted.sum())
+    action_frames += int((~truth[:, -1]).sum())
+  return {
+    "precision": right / max(chosen, 1),
+    "recall": right / max(frames, 1),
+    "action_precision": action_right / max(action_chosen, 1),
+    "action_recall": action_right / max(action_frames, 1),
+    "selected": chosen / max(frames, 1),
+    "videos_without_action": sum(not has_action(label) for label in labels),
+  }

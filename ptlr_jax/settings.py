@@ -1,0 +1,148 @@
+"""Checks of a configuration before anything is computed."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ptlr_jax.errors import InputError
+
+_CAS_SPACES = ("softmax_minmax", "minmax", "softmax", "raw")
+
+CHOICES: dict[str, tuple[str, ...]] = {
+  "ilg.sampling": ("random", "uniform"),
+  "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
+  "ilg.loss.consistency_reduce": ("mean", "sum"),
+  "ilg.loss.consistency_stop_gradient": ("none", "original", "transformed"),
+  "labels.cas": _CAS_SPACES,
+  "labels.several": ("highest", "multi_hot"),
+  "labels.update_rule": ("replace", "merge"),
+  "ots.loss_average": ("batch", "video"),
+  "rts.loss_average": ("batch", "video"),
+  "rts.upsampling": ("copy", "nearest", "linear"),
+  "rts.average": ("probability", "logit"),
+  "predict.sampling": ("own", "uniform"),
+  "detect.ilg_cas": _CAS_SPACES,
+  "detect.class_scores": ("ilg", "ptlr"),
+  "detect.cas": ("probability", "minmax"),
+  "detect.contrast": ("cas", "thresholded"),
+}
+
+_AT_LEAST: dict[str, float] = {
+  "seed": 0,
+  "data.width": 1,
+  "data.fps": 1e-6,
+  "data.stride": 1,
+  "data.min_segments": 1,
+  "data.simulated.seed": 0,
+  "data.simulated.num_classes": 2,
+  "data.simulated.train_videos": 1,
+  "data.simulated.test_videos": 1,
+  "data.simulated.min_segments": 20,
+  "train.log_every": 1,
+  "train.checkpoint_every": 1,
+  "ilg.steps": 1,
+  "ilg.batch_size": 1,
+  "ilg.segments": 8,
+  "ilg.loss.topk_ratio": 1,
+  "ilg.scale.lengths": 1,
+  "ilg.scale.min": 1e-3,
+  "ptlr.stages": 0,
+  "ptlr.window": 0,
+  "ots.steps": 1,
+  "ots.batch_size": 1,
+  "rts.steps": 1,
+  "rts.batch_size": 1,
+  "rts.model.branches": 1,
+  "predict.batch_size": 1,
+  "detect.threshold_step": 1e-6,
+  "detect.upsampling": 1,
+}
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"ilg.steps": 1500, ...}; sequences as tuples."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping) or hasattr(value, "items"):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      is_list = isinstance(value, list | tuple)
+      flat[prefix + name] = tuple(value) if is_list else value
+  return flat
+
+
+def nearest(word: str, known: Iterator[str] | list[str]) -> str:
+  """The known word most like a misspelt one, or nothing."""
+  match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+  return match[0] if match else ""
+
+
+def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
+  for key, choices in CHOICES.items():
+    if flat[key] not in choices:
+      yield (
+        f"--config.{key}: expected one of {', '.join(choices)}, "
+        f"got {flat[key]!r}"
+      )
+  for key, low in _AT_LEAST.items():
+    if flat[key] < low:
+      yield f"--config.{key}: expected at least {low:g}, got {flat[key]!r}"
+  for key in ("ots.model.dropout", "rts.model.dropout", "ilg.model.dropout"):
+    if not 0 <= flat[key] < 1:
+      yield f"--config.{key}: expected a rate in [0, 1), got {flat[key]!r}"
+  streams = flat["ilg.streams"]
+  if streams not in (("rgb", "flow"), ("fused",), ("rgb",), ("flow",)):
+    yield (
+      "--config.ilg.streams: expected ('rgb', 'flow'), ('fused',), ('rgb',) "
+      f"or ('flow',), got {streams!r}"
+    )
+  networks = flat["ptlr.networks"]
+  if networks not in (("ots", "rts"), ("ots",), ("rts",)):
+    yield (
+      "--config.ptlr.networks: expected ('ots', 'rts'), ('ots',) or ('rts',), "
+      f"got {networks!r}"
+    )
+  if flat["ptlr.stages"] > len(flat["ptlr.thresholds"]):
+    yield (
+      f"--config.ptlr.thresholds: expected one for each of the "
+      f"{flat['ptlr.stages']} stages, got {flat['ptlr.thresholds']}"
+    )
+  missing = set(flat["detect.sources"]) - {"ilg", *networks}
+  if missing or not flat["detect.sources"]:
+    yield (
+      "--config.detect.sources: expected some of ilg and ptlr.networks "
+      f"{networks}, got {flat['detect.sources']}"
+    )
+  if flat["ilg.scale.max"] < flat["ilg.scale.min"]:
+    yield (
+      f"--config.ilg.scale.max: expected at least scale.min "
+      f"{flat['ilg.scale.min']}, got {flat['ilg.scale.max']}"
+    )
+  if flat["data.simulated.max_segments"] < flat["data.simulated.min_segments"]:
+    yield (
+      "--config.data.simulated.max_segments: expected at least min_segments, "
+      f"got {flat['data.simulated.max_segments']}"
+    )
+
+
+def check(config: Mapping[str, Any]) -> None:
+  """Refuses values that could only fail later.
+
+  Raises:
+    InputError: a line for every value that is out of its range.
+  """
+  problems = list(_problems(flatten(config)))
+  if problems:
+    raise InputError(*problems)
+
+
+def differences(
+  old: Mapping[str, Any], new: Mapping[str, Any]
+) -> list[str]:
+  """One "key: old -> new" for every key in which two configs differ."""
+  before, after = flatten(old), flatten(new)
+  return [
+    f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
+    for key in sorted(before.keys() | after.keys())
+    if key not in before or key not in after or before[key] != after[key]
+  ]
