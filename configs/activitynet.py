@@ -15,11 +15,13 @@ def get_config():
   """100 segments a video, batch 64, the higher learning rates."""
   config = base.get_config()
   config.data.id_prefix = "v_"
-  config.ilg.update({
-    "batch_size": 64,
-    "learning_rate": 5e-4,
-    "segments": 100,
-  })
+  config.ilg.update(
+    {
+      "batch_size": 64,
+      "learning_rate": 5e-4,
+      "segments": 100,
+    }
+  )
   for network in (config.ots, config.rts):
     network.update({"batch_size": 64, "learning_rate": 2e-3})
   config.detect.class_threshold = 0.1

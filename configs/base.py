@@ -12,95 +12,107 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
 
-  config.data = ConfigDict({
-    "layout": "basnet",  # or simulated
-    "root": "",
-    "classes": (),  # (): the labels of the training videos, sorted
-    "width": 1024,  # D of each stream
-    "fps": 25.0,
-    "stride": 16,  # frames a segment
-    "trim": False,  # cut streams that differ by a segment or two
-    "min_segments": 2,
-    "end_tolerance": 2.0,  # seconds an annotation may outlast its features
-    "overrun_ids": (),  # videos known to outlast them by more
-    "memory_gb": 8.0,  # larger sets stay on disk
-    "holdout": 0.0,  # > 0: test on this share of the training videos instead
-    "holdout_seed": 0,
-    "id_prefix": "",  # left out of video ids in detections.json
-    "simulated": {
-      "seed": 0,
-      "num_classes": 6,
-      "train_videos": 60,
-      "test_videos": 40,
-      "min_segments": 80,
-      "max_segments": 200,
-    },
-  })
+  config.data = ConfigDict(
+    {
+      "layout": "basnet",  # or simulated
+      "root": "",
+      "classes": (),  # (): the labels of the training videos, sorted
+      "width": 1024,  # D of each stream
+      "fps": 25.0,
+      "stride": 16,  # frames a segment
+      "trim": False,  # cut streams that differ by a segment or two
+      "min_segments": 2,
+      "end_tolerance": 2.0,  # seconds an annotation may outlast its features
+      "overrun_ids": (),  # videos known to outlast them by more
+      "memory_gb": 8.0,  # larger sets stay on disk
+      "holdout": 0.0,  # > 0: test on this share of the training videos instead
+      "holdout_seed": 0,
+      "id_prefix": "",  # left out of video ids in detections.json
+      "simulated": {
+        "seed": 0,
+        "num_classes": 6,
+        "train_videos": 60,
+        "test_videos": 40,
+        "min_segments": 80,
+        "max_segments": 200,
+      },
+    }
+  )
 
-  config.optimizer = ConfigDict({
-    "weight_decay": 5e-4,
-    "decoupled": False,  # True: AdamW; else L2 in the gradient
-    "decay_biases": True,
-  })
+  config.optimizer = ConfigDict(
+    {
+      "weight_decay": 5e-4,
+      "decoupled": False,  # True: AdamW; else L2 in the gradient
+      "decay_biases": True,
+    }
+  )
 
-  config.train = ConfigDict({
-    "log_every": 50,
-    "checkpoint_every": 250,
-  })
+  config.train = ConfigDict(
+    {
+      "log_every": 50,
+      "checkpoint_every": 250,
+    }
+  )
 
-  config.ilg = ConfigDict({
-    "streams": ("rgb", "flow"),  # ("fused",): early-fusion Bas-Net
-    "steps": 1500,
-    "batch_size": 16,
-    "learning_rate": 1e-4,
-    "segments": 750,
-    "sampling": "random",  # or uniform
-    "model": {
-      "filter_width": 512,
-      "cas_width": 2048,
-      "dropout": 0.7,
-      "leaky_slope": 0.01,
-    },
-    "loss": {
-      "alpha": 0.5,  # L_csc; beta, gamma: L_sc of rgb (or fused) and flow
-      "beta": 0.5,
-      "gamma": 0.5,
-      "topk_ratio": 8,
-      "reference_classes": 21,  # the MIL loss times (C+1)/21; 0: not
-      "norm_weight": 1e-4,  # 1 in Eq. (1)
-      "consistency_space": "softmax",  # or minmax, raw
-      "consistency_reduce": "mean",  # or sum
-      "consistency_stop_gradient": "none",  # or original, transformed
-      "transformed_mil_weight": 0.0,
-    },
-    "scale": {
-      "min": 0.5,
-      "max": 2.0,
-      "lengths": 4,  # padded lengths, each compiled once
-      "shared": True,  # the same s for both streams
-      "align_corners": False,
-    },
-  })
+  config.ilg = ConfigDict(
+    {
+      "streams": ("rgb", "flow"),  # ("fused",): early-fusion Bas-Net
+      "steps": 1500,
+      "batch_size": 16,
+      "learning_rate": 1e-4,
+      "segments": 750,
+      "sampling": "random",  # or uniform
+      "model": {
+        "filter_width": 512,
+        "cas_width": 2048,
+        "dropout": 0.7,
+        "leaky_slope": 0.01,
+      },
+      "loss": {
+        "alpha": 0.5,  # L_csc; beta, gamma: L_sc of rgb (or fused) and flow
+        "beta": 0.5,
+        "gamma": 0.5,
+        "topk_ratio": 8,
+        "reference_classes": 21,  # the MIL loss times (C+1)/21; 0: not
+        "norm_weight": 1e-4,  # 1 in Eq. (1)
+        "consistency_space": "softmax",  # or minmax, raw
+        "consistency_reduce": "mean",  # or sum
+        "consistency_stop_gradient": "none",  # or original, transformed
+        "transformed_mil_weight": 0.0,
+      },
+      "scale": {
+        "min": 0.5,
+        "max": 2.0,
+        "lengths": 4,  # padded lengths, each compiled once
+        "shared": True,  # the same s for both streams
+        "align_corners": False,
+      },
+    }
+  )
 
   config.fusion = ConfigDict({"rgb": 1.0, "flow": 1.5, "fused": 1.0})
 
-  config.labels = ConfigDict({
-    "cas": "softmax_minmax",  # or minmax, softmax, raw
-    "high": 0.7,
-    "low": 0.1,
-    "class_filter": True,  # only the video's own classes label frames
-    "several": "highest",  # or multi_hot, where two classes pass
-    "keep_empty": True,  # no action frame left: keep the labels before
-    "update_rule": "replace",  # or merge
-  })
+  config.labels = ConfigDict(
+    {
+      "cas": "softmax_minmax",  # or minmax, softmax, raw
+      "high": 0.7,
+      "low": 0.1,
+      "class_filter": True,  # only the video's own classes label frames
+      "several": "highest",  # or multi_hot, where two classes pass
+      "keep_empty": True,  # no action frame left: keep the labels before
+      "update_rule": "replace",  # or merge
+    }
+  )
 
-  config.ptlr = ConfigDict({
-    "stages": 3,
-    "thresholds": (0.7, 0.65, 0.6, 0.55),  # theta_p of each stage
-    "networks": ("ots", "rts"),
-    "window": 750,  # longer videos train on a random run; 0: whole
-    "warm_start": False,  # parameters of the stage before
-  })
+  config.ptlr = ConfigDict(
+    {
+      "stages": 3,
+      "thresholds": (0.7, 0.65, 0.6, 0.55),  # theta_p of each stage
+      "networks": ("ots", "rts"),
+      "window": 750,  # longer videos train on a random run; 0: whole
+      "warm_start": False,  # parameters of the stage before
+    }
+  )
 
   network = {
     "steps": 1500,
@@ -110,35 +122,41 @@ def get_config() -> ConfigDict:
   }
   model = {"width": 2048, "dropout": 0.7, "leaky_slope": 0.01}
   config.ots = ConfigDict({**network, "model": model})
-  config.rts = ConfigDict({
-    **network,
-    "upsampling": "copy",  # or nearest, linear
-    "average": "probability",  # or logit
-    "model": {**model, "branches": 3, "centred": True},
-  })
+  config.rts = ConfigDict(
+    {
+      **network,
+      "upsampling": "copy",  # or nearest, linear
+      "average": "probability",  # or logit
+      "model": {**model, "branches": 3, "centred": True},
+    }
+  )
 
-  config.predict = ConfigDict({
-    "batch_size": 8,
-    "sampling": "own",  # own length, or uniform: ilg.segments of a video
-  })
+  config.predict = ConfigDict(
+    {
+      "batch_size": 8,
+      "sampling": "own",  # own length, or uniform: ilg.segments of a video
+    }
+  )
 
-  config.detect = ConfigDict({
-    "sources": ("ots", "rts"),  # and ilg
-    "ilg_cas": "minmax",  # the ILG's own CAS: as labels.cas
-    "class_scores": "ilg",  # or ptlr: mean of OTS and RTS
-    "class_threshold": 0.25,
-    "class_fallback": True,  # none passes: keep the best one
-    "cas": "probability",  # or minmax, of OTS and RTS
-    "threshold_first": 0.0,
-    "threshold_last": 0.5,
-    "threshold_step": 0.025,
-    "upsampling": 24,
-    "ring": 0.25,  # outer area, in lengths of the proposal
-    "contrast": "cas",  # or thresholded
-    "class_weight": 0.2,
-    "nms": 0.7,
-    "nms_plus_one": False,
-  })
+  config.detect = ConfigDict(
+    {
+      "sources": ("ots", "rts"),  # and ilg
+      "ilg_cas": "minmax",  # the ILG's own CAS: as labels.cas
+      "class_scores": "ilg",  # or ptlr: mean of OTS and RTS
+      "class_threshold": 0.25,
+      "class_fallback": True,  # none passes: keep the best one
+      "cas": "probability",  # or minmax, of OTS and RTS
+      "threshold_first": 0.0,
+      "threshold_last": 0.5,
+      "threshold_step": 0.025,
+      "upsampling": 24,
+      "ring": 0.25,  # outer area, in lengths of the proposal
+      "contrast": "cas",  # or thresholded
+      "class_weight": 0.2,
+      "nms": 0.7,
+      "nms_plus_one": False,
+    }
+  )
 
   config.evaluate = ConfigDict({"protocol": "thumos14"})
   return config

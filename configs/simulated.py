@@ -15,12 +15,14 @@ def get_config():
   config.data.layout = "simulated"
   config.data.width = 32
   config.train.update({"log_every": 20, "checkpoint_every": 100})
-  config.ilg.update({
-    "steps": 400,
-    "learning_rate": 1e-3,
-    "segments": 128,
-    "model": {"filter_width": 32, "cas_width": 64},
-  })
+  config.ilg.update(
+    {
+      "steps": 400,
+      "learning_rate": 1e-3,
+      "segments": 128,
+      "model": {"filter_width": 32, "cas_width": 64},
+    }
+  )
   for network in (config.ots, config.rts):
     network.update({"steps": 200, "model": {"width": 64}})
   return config

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import FrozenConfigDict, config_flags
@@ -30,9 +30,7 @@ def _flag_values() -> flags.FlagValues:
   config_flags.DEFINE_config_file(
     "config", lock_config=True, flag_values=values
   )
-  flags.DEFINE_string(
-    "workdir", None, "folder of this run", flag_values=values
-  )
+  flags.DEFINE_string("workdir", None, "folder of this run", flag_values=values)
   return values
 
 
@@ -46,7 +44,8 @@ def _unknown_keys(argv: Sequence[str]) -> list[str]:
   plain = [arg for arg in argv if not _override_keys([arg])]
   values = _flag_values()
   values(plain, known_only=True)
-  known = settings.flatten(values["config"].value)
+  config: Any = values["config"].value
+  known = settings.flatten(config)
   lines = []
   for key in _override_keys(argv):
     if key not in known:
@@ -93,6 +92,6 @@ def parse(argv: Sequence[str]) -> Arguments:
   workdir = values["workdir"].value
   if not workdir:
     raise InputError(f"--workdir: expected a folder, got none; {_USAGE}")
-  config = values["config"].value
+  config: Any = values["config"].value
   settings.check(config)
   return Arguments(FrozenConfigDict(config), Path(workdir))

@@ -37,7 +37,7 @@ def kept_classes(
   """Indexes of the classes to look for; the best one where none passes."""
   kept = np.flatnonzero(scores >= threshold)
   if fallback and not len(kept):
-    kept = scores.argmax(keepdims=True)
+    kept = np.array([scores.argmax()])
   return kept
 
 

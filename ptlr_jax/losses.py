@@ -12,9 +12,7 @@ import jax.numpy as jnp
 _FAR_BELOW = -1e30
 
 
-def topk_mean(
-  cas: jax.Array, mask: jax.Array, *, ratio: int = 8
-) -> jax.Array:
+def topk_mean(cas: jax.Array, mask: jax.Array, *, ratio: int = 8) -> jax.Array:
   """Mean of the k largest scores of every class over time.
 
   f32[B,T,C], bool[B,T] -> f32[B,C]; k = max(1, valid length // ratio).
@@ -92,9 +90,7 @@ def basnet_terms(
   return terms
 
 
-def consistency_space(
-  cas: jax.Array, mask: jax.Array, space: str
-) -> jax.Array:
+def consistency_space(cas: jax.Array, mask: jax.Array, space: str) -> jax.Array:
   """The CAS as the consistency losses compare it.
 
   f32[B,T,C+1], bool[B,T] -> f32[B,T,C+1]. `softmax` over classes, `minmax`

@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from ptlr_jax import (
   checkpoints,
   detection,
+  labelling,
   optimizer,
+  prediction,
   pseudo_labels,
   train,
   writers,
 )
-from ptlr_jax.data import sampling
+from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset, Video, frame_truth
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
-from ptlr_jax.stages import STAGES, Stage
+from ptlr_jax.stages import STAGES
 
 
 class Phase(NamedTuple):
@@ -47,50 +48,6 @@ def phases(config: ConfigDict) -> list[Phase]:
       found.append(Phase(f"{net}-{n}", "train", net, n))
       found.append(Phase(f"labels-{n}-{net}", "labels", net, n))
   return [*found, Phase("detect", "detect"), Phase("evaluate", "evaluate")]
-
-
-def _at_own_length(values: np.ndarray, length: int) -> np.ndarray:
-  """f[S,C] sampled evenly over a video, read at its own segments f[T,C]."""
-  where = np.linspace(0, len(values) - 1, length)
-  low = np.minimum(where.astype(int), len(values) - 2)
-  weight = (where - low)[:, None]
-  return (1 - weight) * values[low] + weight * values[low + 1]
-
-
-def predict(
-  stage: Stage,
-  params: Any,
-  videos: Sequence[Video],
-  *,
-  batch_size: int = 8,
-  segments: int = 0,
-) -> list[dict[str, Any]]:
-  """What `stage.predict` says of every video, arrays f[T,..] or f[..].
-
-  Videos come at their own length, or uniformly sampled at `segments`, and the
-  result is read back at the video's own length.
-  """
-  run = _jitted(stage)
-  found: list[Any] = [None] * len(videos)
-  batches = sampling.prediction_batches(videos, batch_size, segments)
-  for indexes, batch in batches:
-    size, out = batch["mask"].shape[1], jax.device_get(run(params, batch))
-    for row, i in enumerate(indexes):
-      length = videos[i].num_segments
-
-      def own(x, row=row, length=length, size=size):
-        if x.ndim < 3:
-          return x[row]
-        value = x[row]
-        return _at_own_length(value, length) if segments else value[:length]
-
-      found[i] = jax.tree.map(own, out)
-  return found
-
-
-@functools.cache
-def _jitted(stage: Stage):
-  return jax.jit(stage.predict)
 
 
 @dataclasses.dataclass
@@ -173,45 +130,21 @@ class Run:
     template = self.stages[network].init(jax.random.key(0), self.widths)
     return checkpoints.final_params(self.checkpoint_dir(name), template)
 
-  def _batch_at(self, phase: Phase):
+  def _batches(self, phase: Phase):
     """The function from an update's number to its batch."""
-    options, seed = self.config[phase.network], self.config.seed
-    videos, classes = self.data.train, len(self.data.classes)
-
-    def chosen(i):
-      order = sampling.epoch_order(
-        len(videos), options.batch_size, i, seed=seed, name=phase.name
-      )
-      rng = sampling.generator(seed, f"{phase.name}/segments", i)
-      return order, [videos[v] for v in order], rng
-
-    def ilg_batch(i):
-      _, part, rng = chosen(i)
-      batch = sampling.fixed_length_batch(
-        part, options.segments, sampling=options.sampling, rng=rng
-      )
-      batch["labels"] = sampling.video_labels(part, classes)
-      scale = sampling.draw_scale(
-        rng, options.segments, len(options.streams), options.scale
-      )
-      return {**batch, **scale}
-
+    config, videos = self.config, self.data.train
+    drawn = {"seed": config.seed, "name": phase.name}
     if phase.network == "ilg":
-      return ilg_batch
-    labels = self.labels_before(phase)
-    align = 2**self.config.rts.model.branches
-
-    def labelled_batch(i):
-      order, part, rng = chosen(i)
-      return sampling.labelled_batch(
-        part,
-        [labels[v] for v in order],
-        window=self.config.ptlr.window,
-        align=align,
-        rng=rng,
-      )
-
-    return labelled_batch
+      classes = len(self.data.classes)
+      return batches.ilg_batches(videos, classes, config.ilg, **drawn)
+    return batches.labelled_batches(
+      videos,
+      self.labels_before(phase),
+      config[phase.network].batch_size,
+      window=config.ptlr.window,
+      align=2**config.rts.model.branches,
+      **drawn,
+    )
 
   def _train(self, phase: Phase) -> None:
     options, directory = (
@@ -236,7 +169,7 @@ class Run:
       state = train.fit(
         state,
         train.make_step(self.stages[phase.network].loss, tx),
-        self._batch_at(phase),
+        self._batches(phase),
         steps=options.steps,
         key=jax.random.fold_in(self._key(phase.name), 1),
         log_every=self.config.train.log_every,
@@ -259,7 +192,7 @@ class Run:
 
   def _predict(self, name: str, network: str, videos: Sequence[Video]):
     uniform = self.config.predict.sampling == "uniform"
-    return predict(
+    return prediction.predict(
       self.stages[network],
       self.params(name, network),
       videos,
@@ -282,47 +215,20 @@ class Run:
     labels = [name for name in earlier if name.startswith("labels-")]
     return self._read_labels(labels[-1])
 
-  def _allowed(self, video: Video) -> np.ndarray:
-    allowed = np.zeros(len(self.data.classes), bool)
-    if not self.config.labels.class_filter:
-      return ~allowed
-    allowed[list(video.labels)] = True
-    return allowed
-
   def _labels(self, phase: Phase) -> None:
-    options, videos = self.config.labels, self.data.train
+    videos, options = self.data.train, self.config.labels
     name = f"{phase.network}-{phase.stage}" if phase.stage else "ilg"
     outputs = self._predict(name, phase.network, videos)
-    old = self.labels_before(phase) if phase.stage else []
-    labels, kept = [], 0
-    for i, (video, out) in enumerate(zip(videos, outputs)):
-      allowed = self._allowed(video)
-      if not phase.stage:
-        cas = pseudo_labels.fused_cas(
-          out["logits"], self.config.fusion, options.cas
-        )
-        labels.append(
-          pseudo_labels.initial_labels(
-            cas,
-            allowed,
-            high=options.high,
-            low=options.low,
-            several=options.several,
-          )
-        )
-        continue
-      new = pseudo_labels.network_labels(
-        out["cas"],
-        allowed,
-        threshold=self.config.ptlr.thresholds[phase.stage - 1],
-        several=options.several,
-      )
-      kept += options.keep_empty and not pseudo_labels.has_action(new)
-      labels.append(
-        pseudo_labels.update(
-          old[i], new, keep_empty=options.keep_empty, rule=options.update_rule
-        )
-      )
+    allowed = labelling.allowed_classes(
+      videos, len(self.data.classes), options.class_filter
+    )
+    kept = 0
+    if phase.stage:
+      theta = self.config.ptlr.thresholds[phase.stage - 1]
+      old = self.labels_before(phase)
+      labels, kept = labelling.refine(outputs, old, allowed, theta, options)
+    else:
+      labels = labelling.initial(outputs, allowed, options, self.config.fusion)
     quality = {**self.quality(labels), "videos_kept": kept}
     self.log.rewind(phase.name, -1)
     self.log.append(phase.name, 0, quality)

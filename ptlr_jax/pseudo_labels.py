@@ -78,7 +78,7 @@ def _actions(
 def _join(actions: np.ndarray, background: np.ndarray) -> PseudoLabels:
   background = background & ~actions.any(1)
   labels = np.concatenate([actions, background[:, None]], 1)
-  return PseudoLabels(labels, labels.any(1))
+  return PseudoLabels(labels, actions.any(1) | background)
 
 
 def initial_labels(

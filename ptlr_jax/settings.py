@@ -4,11 +4,15 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ptlr_jax import detection_map
+from ptlr_jax.data.layouts import LAYOUTS
 from ptlr_jax.errors import InputError
 
 _CAS_SPACES = ("softmax_minmax", "minmax", "softmax", "raw")
 
 CHOICES: dict[str, tuple[str, ...]] = {
+  "data.layout": ("simulated", *LAYOUTS),
+  "evaluate.protocol": tuple(detection_map.PROTOCOLS),
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
   "ilg.loss.consistency_reduce": ("mean", "sum"),
@@ -136,9 +140,7 @@ def check(config: Mapping[str, Any]) -> None:
     raise InputError(*problems)
 
 
-def differences(
-  old: Mapping[str, Any], new: Mapping[str, Any]
-) -> list[str]:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """One "key: old -> new" for every key in which two configs differ."""
   before, after = flatten(old), flatten(new)
   return [

@@ -9,9 +9,11 @@ A stage is three functions of arrays. A batch is a dict:
   targets   f32[B,T,C+1], selected bool[B,T]: pseudo labels       (ots, rts)
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -75,7 +77,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
       for i, stream in enumerate(streams)
     }
 
-  def apply(params, x, mask, key, *, base):
+  def apply(params, x, mask, key, *, base) -> Any:
     return net.apply(
       {"params": params},
       x,
@@ -117,7 +119,8 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
     return distance, extra * sum(own.values())
 
   def loss(params, batch, key):
-    mask, total, terms, cas = batch["mask"], 0.0, {}, {}
+    mask, terms, cas = batch["mask"], {}, {}
+    total = jnp.zeros(())
     for i, stream in enumerate(streams):
       original, scaled = jax.random.split(jax.random.fold_in(key, i))
       x = stream_input(batch["features"], stream)
@@ -145,7 +148,9 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
     logits, scores = {}, {}
     for stream in streams:
       x = stream_input(batch["features"], stream)
-      out = net.apply({"params": params[stream]}, x, batch["mask"], base=False)
+      out: Any = net.apply(
+        {"params": params[stream]}, x, batch["mask"], base=False
+      )
       logits[stream] = out["suppression"]
       mean = losses.topk_mean(
         out["suppression"], batch["mask"], ratio=opt["topk_ratio"]
@@ -156,68 +161,59 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
   return Stage(init, loss, predict)
 
 
-def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:
-  """Network-OTS, Eq. (6); predicts {"cas": probabilities f32[B,T,C+1]}."""
-  net = ots.NetworkOTS(num_classes, **options["model"])
-  average = options["loss_average"]
+def _refinement(
+  name: str,
+  net: nn.Module,
+  loss_of: Callable[..., jax.Array],
+  cas_of: Callable[[Any, jax.Array], jax.Array],
+) -> Stage:
+  """A network that learns pseudo labels from the fused features.
+
+  It predicts {"cas": probabilities f32[B,T,C+1]}.
+  """
 
   def init(key, widths):
     return net.init(key, *_init_input(widths, "fused"))["params"]
 
+  def apply(params, batch, **how) -> Any:
+    x = stream_input(batch["features"], "fused")
+    return net.apply({"params": params}, x, batch["mask"], **how)
+
   def loss(params, batch, key):
-    logits = net.apply(
-      {"params": params},
-      stream_input(batch["features"], "fused"),
-      batch["mask"],
-      deterministic=False,
-      rngs={"dropout": key},
-    )
-    value = losses.selected_cross_entropy(
-      logits, batch["targets"], batch["selected"], average=average
-    )
-    return value, {"ots": value}
+    outputs = apply(params, batch, deterministic=False, rngs={"dropout": key})
+    value = loss_of(outputs, batch["targets"], batch["selected"])
+    return value, {name: value}
 
   def predict(params, batch):
-    x = stream_input(batch["features"], "fused")
-    logits = net.apply({"params": params}, x, batch["mask"])
-    return {"cas": jax.nn.softmax(logits)}
+    return {"cas": cas_of(apply(params, batch), batch["mask"])}
 
   return Stage(init, loss, predict)
+
+
+def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:
+  """Network-OTS, Eq. (6)."""
+  return _refinement(
+    "ots",
+    ots.NetworkOTS(num_classes, **options["model"]),
+    functools.partial(
+      losses.selected_cross_entropy, average=options["loss_average"]
+    ),
+    lambda logits, mask: jax.nn.softmax(logits),
+  )
 
 
 def _rts(num_classes: int, options: Mapping[str, Any]) -> Stage:
-  """Network-RTS, Eq. (7); predicts {"cas": probabilities f32[B,T,C+1]}."""
-  net = rts.NetworkRTS(num_classes, **options["model"])
-  average = options["loss_average"]
-
-  def init(key, widths):
-    return net.init(key, *_init_input(widths, "fused"))["params"]
-
-  def loss(params, batch, key):
-    outputs = net.apply(
-      {"params": params},
-      stream_input(batch["features"], "fused"),
-      batch["mask"],
-      deterministic=False,
-      rngs={"dropout": key},
-    )
-    value = losses.branch_cross_entropy(
-      outputs, batch["targets"], batch["selected"], average=average
-    )
-    return value, {"rts": value}
-
-  def predict(params, batch):
-    x = stream_input(batch["features"], "fused")
-    outputs = net.apply({"params": params}, x, batch["mask"])
-    cas = rts.combine(
-      outputs,
-      batch["mask"],
-      mode=options["upsampling"],
-      average=options["average"],
-    )
-    return {"cas": cas}
-
-  return Stage(init, loss, predict)
+  """Network-RTS, Eq. (7)."""
+  return _refinement(
+    "rts",
+    rts.NetworkRTS(num_classes, **options["model"]),
+    functools.partial(
+      losses.branch_cross_entropy, average=options["loss_average"]
+    ),
+    functools.partial(
+      rts.combine, mode=options["upsampling"], average=options["average"]
+    ),
+  )
 
 
 STAGES: dict[str, Callable[[int, Mapping[str, Any]], Stage]] = {

@@ -76,7 +76,9 @@ def read_labels(
 ) -> list[PseudoLabels]:
   """Reads `write_labels`' file; the videos must be the ones expected."""
   with np.load(path, allow_pickle=False) as file:
-    found = dict(zip(file["ids"].tolist(), file["lengths"].tolist()))
+    found = dict(
+      zip(file["ids"].tolist(), file["lengths"].tolist(), strict=True)
+    )
     if found != dict(zip(ids, lengths, strict=True)):
       raise InputError(
         f"{path}: the videos or their lengths are not those of the data "

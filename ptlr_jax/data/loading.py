@@ -16,7 +16,7 @@ def load(options: Any) -> Dataset:
   """
   if options.layout == "simulated":
     data = simulated.simulate(width=options.width, **options.simulated)
-  elif options.layout in LAYOUTS:
+  else:
     if not options.root:
       raise InputError(
         "--config.data.root: expected the folder of the features and "
@@ -33,10 +33,5 @@ def load(options: Any) -> Dataset:
       end_tolerance=options.end_tolerance,
       overrun_ids=tuple(options.overrun_ids),
       memory_gb=options.memory_gb,
-    )
-  else:
-    raise InputError(
-      f"--config.data.layout: expected simulated or one of "
-      f"{', '.join(LAYOUTS)}, got {options.layout!r}"
     )
   return holdout(data, options.holdout, options.holdout_seed)

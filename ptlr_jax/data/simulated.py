@@ -114,9 +114,7 @@ def _video(
     whole = _bump(length, start, end, 1.0)
     centre = start + (end - start) * rng.uniform(0.35, 0.65)
     half = 0.22 * (end - start)
-    core = np.minimum(
-      whole, _bump(length, centre - half, centre + half, 1.5)
-    )
+    core = np.minimum(whole, _bump(length, centre - half, centre + half, 1.5))
     strength = np.exp(0.3 * rng.normal())
     moving = 1.0 if fast else 0.65
     for x, stream, gain in (

@@ -93,9 +93,7 @@ def combine(
   `logit` before one softmax.
   """
   if average not in ("probability", "logit"):
-    raise ValueError(
-      f"average: expected probability or logit, got {average!r}"
-    )
+    raise ValueError(f"average: expected probability or logit, got {average!r}")
   total = 0.0
   for m, logits in enumerate(branch_logits, 1):
     cas = nn.softmax(logits) if average == "probability" else logits

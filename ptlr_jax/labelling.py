@@ -1,0 +1,73 @@
+"""Pseudo labels of a whole training set, as one phase writes them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ptlr_jax import pseudo_labels
+from ptlr_jax.data.annotations import Video
+from ptlr_jax.pseudo_labels import PseudoLabels
+
+
+def allowed_classes(
+  videos: Sequence[Video], num_classes: int, class_filter: bool
+) -> list[np.ndarray]:
+  """The classes that may label a video's frames, bool[C] each.
+
+  Its own video-level labels, which training knows; all without the filter.
+  """
+  allowed = []
+  for video in videos:
+    row = np.full(num_classes, not class_filter)
+    row[list(video.labels)] = True
+    allowed.append(row)
+  return allowed
+
+
+def initial(
+  outputs: Sequence[Mapping[str, Any]],
+  allowed: Sequence[np.ndarray],
+  options: Any,
+  fusion: Mapping[str, float],
+) -> list[PseudoLabels]:
+  """Labels from the ILG's logits, {"logits": {stream: f[T,C+1]}} a video.
+
+  `options` is config.labels.
+  """
+  return [
+    pseudo_labels.initial_labels(
+      pseudo_labels.fused_cas(out["logits"], fusion, options.cas),
+      classes,
+      high=options.high,
+      low=options.low,
+      several=options.several,
+    )
+    for out, classes in zip(outputs, allowed, strict=True)
+  ]
+
+
+def refine(
+  outputs: Sequence[Mapping[str, Any]],
+  old: Sequence[PseudoLabels],
+  allowed: Sequence[np.ndarray],
+  threshold: float,
+  options: Any,
+) -> tuple[list[PseudoLabels], int]:
+  """Labels from a network's {"cas": f[T,C+1]} a video, and how many videos
+  were left without an action frame and kept their old labels.
+
+  `threshold` is theta_p of the stage, `options` config.labels.
+  """
+  labels, kept = [], 0
+  for out, before, classes in zip(outputs, old, allowed, strict=True):
+    new = pseudo_labels.network_labels(
+      out["cas"], classes, threshold=threshold, several=options.several
+    )
+    kept += options.keep_empty and not pseudo_labels.has_action(new)
+    labels.append(
+      pseudo_labels.update(
+        before, new, keep_empty=options.keep_empty, rule=options.update_rule
+      )
+    )
+  return labels, kept

@@ -1,0 +1,56 @@
+"""What a trained stage says of whole videos."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.batches import prediction_batches
+from ptlr_jax.stages import Stage
+
+
+def _at_own_length(values: np.ndarray, length: int) -> np.ndarray:
+  """f[S,C] sampled evenly over a video, read at its own segments f[T,C]."""
+  where = np.linspace(0, len(values) - 1, length)
+  low = np.minimum(where.astype(int), len(values) - 2)
+  weight = (where - low)[:, None]
+  return (1 - weight) * values[low] + weight * values[low + 1]
+
+
+def predict(
+  stage: Stage,
+  params: Any,
+  videos: Sequence[Video],
+  *,
+  batch_size: int = 8,
+  segments: int = 0,
+) -> list[dict[str, Any]]:
+  """What `stage.predict` says of every video, arrays f[T,..] or f[..].
+
+  Videos come at their own length, or uniformly sampled at `segments`, and the
+  result is read back at the video's own length.
+  """
+  run = _jitted(stage)
+  found: list[Any] = [None] * len(videos)
+  batches = prediction_batches(videos, batch_size, segments)
+  for indexes, batch in batches:
+    size, out = batch["mask"].shape[1], jax.device_get(run(params, batch))
+    for row, i in enumerate(indexes):
+      length = videos[i].num_segments
+
+      def own(x, row=row, length=length, size=size):
+        if x.ndim < 3:
+          return x[row]
+        value = x[row]
+        return _at_own_length(value, length) if segments else value[:length]
+
+      found[i] = jax.tree.map(own, out)
+  return found
+
+
+@functools.cache
+def _jitted(stage: Stage):
+  return jax.jit(stage.predict)
