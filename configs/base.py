@@ -94,7 +94,7 @@ def get_config() -> ConfigDict:
 
   config.labels = ConfigDict(
     {
-      "cas": "softmax_minmax",  # or minmax, softmax, raw
+      "cas": "softmax_minmax",  # or minmax, raw_minmax, softmax, raw
       "high": 0.7,
       "low": 0.1,
       "class_filter": True,  # only the video's own classes label frames
@@ -141,7 +141,7 @@ def get_config() -> ConfigDict:
   config.detect = ConfigDict(
     {
       "sources": ("ots", "rts"),  # and ilg
-      "ilg_cas": "minmax",  # the ILG's own CAS: as labels.cas
+      "ilg_cas": "raw_minmax",  # the ILG's own CAS: as labels.cas
       "class_scores": "ilg",  # or ptlr: mean of OTS and RTS
       "class_threshold": 0.25,
       "class_fallback": True,  # none passes: keep the best one

@@ -4,6 +4,7 @@ DIR/step-000100, DIR/step-000200, ... while a phase trains (the newest two are
 kept); DIR/final, parameters only, once it is finished.
 """
 
+import hashlib
 import pathlib
 import shutil
 from typing import Any
@@ -11,17 +12,43 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from ptlr_jax import writers
+from ptlr_jax.errors import InputError
+
 FINAL = "final"
+_DIGESTS = "digests.json"  # orbax restores a flipped bit without a word
 _KEEP = 2
 
 
+def _digests(path: pathlib.Path) -> dict[str, str]:
+  """SHA-256 of every file of a checkpoint."""
+  found = {}
+  for file in sorted(path.rglob("*")):
+    if file.is_file() and file.name != _DIGESTS:
+      with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+      found[str(file.relative_to(path))] = digest
+  return found
+
+
 def _write(path: pathlib.Path, tree: Any) -> None:
-  """Writes a tree atomically: orbax renames a finished temporary."""
+  """Writes a tree atomically, with the digests of its files."""
+  temporary = path.with_name(f".{path.name}")
+  shutil.rmtree(temporary, ignore_errors=True)
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(path.absolute(), tree)
+    checkpointer.save(temporary.absolute(), tree)
+  writers.write_json(temporary / _DIGESTS, _digests(temporary))
+  shutil.rmtree(path, ignore_errors=True)  # one that could not be read
+  temporary.rename(path)
 
 
 def _read(path: pathlib.Path, template: Any) -> Any:
+  digests = path / _DIGESTS
+  if not digests.exists() or writers.read_json(digests) != _digests(path):
+    raise InputError(
+      f"{path}: expected the files that were written, came others or fewer; "
+      f"remove {path.parent} to train this phase again"
+    )
   abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
   with ocp.StandardCheckpointer() as checkpointer:
     return checkpointer.restore(path.absolute(), abstract)
@@ -40,9 +67,7 @@ def _step_path(directory: pathlib.Path, step: int) -> pathlib.Path:
 
 def save(directory: pathlib.Path, step: int, state: Any) -> None:
   """Saves the state after `step` updates and drops all but the newest two."""
-  path = _step_path(directory, step)
-  if not path.exists():
-    _write(path, state)
+  _write(_step_path(directory, step), state)
   for old in steps(directory)[:-_KEEP]:
     shutil.rmtree(_step_path(directory, old))
 
@@ -51,17 +76,22 @@ def restore(directory: pathlib.Path, template: Any) -> Any | None:
   """The newest saved state shaped like `template`, or None.
 
   An unreadable checkpoint is passed over for the one before it.
+
+  Raises:
+    InputError: there are checkpoints, and none can be read.
   """
   failure = None
   for step in reversed(steps(directory)):
     try:
       return _read(_step_path(directory, step), template)
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # what orbax raises has no common class
       failure = error
   if failure is not None:
-    raise ValueError(
-      f"{directory}: no checkpoint of {steps(directory)} can be read "
-      f"({failure}); remove the folder to train this phase again"
+    reason = str(failure).partition("\n")[0][:200]
+    raise InputError(
+      f"{directory}: expected a checkpoint that can be read, none of steps "
+      f"{steps(directory)} can ({reason}); remove the folder to train this "
+      "phase again"
     ) from failure
   return None
 

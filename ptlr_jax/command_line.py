@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import flags
-from ml_collections import FrozenConfigDict, config_flags
+from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from ptlr_jax import settings
 from ptlr_jax.errors import InputError
@@ -25,58 +25,77 @@ class Arguments(NamedTuple):
   workdir: Path
 
 
-def _flag_values() -> flags.FlagValues:
+def _flag_values(argv: Sequence[str]) -> flags.FlagValues:
   values = flags.FlagValues()
+  # It looks for the overrides in sys.argv unless it is given another.
   config_flags.DEFINE_config_file(
-    "config", lock_config=True, flag_values=values
+    "config", lock_config=True, flag_values=values, sys_argv=list(argv)
   )
   flags.DEFINE_string("workdir", None, "folder of this run", flag_values=values)
   return values
 
 
-def _override_keys(argv: Sequence[str]) -> list[str]:
-  found = (re.match(r"--?(?:no)?config\.([\w.]+)", arg) for arg in argv)
-  return [match[1] for match in found if match]
+def _config_path(argv: Sequence[str]) -> str:
+  """The last --config=PATH or --config PATH."""
+  path = None
+  for arg, following in zip(argv, [*argv[1:], ""], strict=True):
+    if match := re.match(r"--?config(?:=(.*)|$)", arg):
+      path = following if match[1] is None else match[1]
+  if not path:
+    raise InputError(f"--config: expected a file, got none; {_USAGE}")
+  if not Path(path.partition(":")[0]).is_file():
+    raise InputError(f"--config: expected a file, {path} is none; {_USAGE}")
+  return path
 
 
-def _unknown_keys(argv: Sequence[str]) -> list[str]:
+def _config_of(path: str) -> ConfigDict:
+  """What the file itself says, without overrides."""
+  # `from configs import base` finds the configs beside the one that is asked
+  # for, wherever the command is called from.
+  sys.path.append(str(Path(path).absolute().parent.parent))
+  argv = ["", f"--config={path}"]
+  values = _flag_values(argv)
+  try:
+    values(argv)
+    config: Any = values["config"].value
+  except Exception as error:  # it is the user's code: anything can happen
+    came = str(error).strip().splitlines() or [""]
+    raise InputError(
+      f"{path}: cannot be loaded: {type(error).__name__}: {came[-1]}"
+    ) from error
+  if not isinstance(config, ConfigDict):
+    raise InputError(
+      f"{path}: expected get_config() to return a ConfigDict, got {config!r}; "
+      "begin from configs/base.py"
+    )
+  return config
+
+
+def _unknown_keys(argv: Sequence[str], config: ConfigDict) -> list[str]:
   """A line for every override of a key that the config file does not have."""
-  plain = [arg for arg in argv if not _override_keys([arg])]
-  values = _flag_values()
-  values(plain, known_only=True)
-  config: Any = values["config"].value
-  known = settings.flatten(config)
+  leaves = list(settings.flatten(config))
+  sections = {key.rpartition(".")[0] for key in leaves}
+  found = (re.match(r"--?(?:no)?config\.([\w.]+)", arg) for arg in argv)
   lines = []
-  for key in _override_keys(argv):
-    if key not in known:
-      guess = settings.nearest(key, list(known))
+  for key in (match[1] for match in found if match):
+    if key not in leaves and key not in sections:
+      name = key.rpartition(".")[2]
+      same = (leaf for leaf in leaves if leaf.endswith(f".{name}"))
+      guess = next(same, settings.nearest(key, leaves))
       hint = f"did you mean --config.{guess}?" if guess else "see configs/"
       lines.append(f"--config.{key}: there is no such key; {hint}")
   return lines
 
 
 def _parsed(argv: Sequence[str]) -> flags.FlagValues:
-  files = [arg for arg in argv if re.match(r"--?config(=|$)", arg)]
-  if not files:
-    raise InputError(f"--config: expected a file, got none; {_USAGE}")
-  # `from configs import base` finds the configs beside the one that is asked
-  # for, wherever the command is called from.
-  path = files[-1].partition("=")[2] or argv[argv.index(files[-1]) + 1]
-  if not Path(path.partition(":")[0]).is_file():
-    raise InputError(f"--config: expected a file, {path} is none; {_USAGE}")
-  sys.path.append(str(Path(path).absolute().parent.parent))
-  values = _flag_values()
+  path = _config_path(argv)
+  if unknown := _unknown_keys(argv, _config_of(path)):
+    raise InputError(*unknown)
+  values = _flag_values(argv)
   try:
     rest = values(argv)
-  except (AttributeError, KeyError) as error:
-    lines = _unknown_keys(argv)
-    if not lines:
-      raise InputError(f"{path}: {error}") from error
-    raise InputError(*lines) from None
   except flags.Error as error:
     raise InputError(f"{error}; {_USAGE}") from None
-  except (OSError, ImportError) as error:
-    raise InputError(f"{path}: cannot be loaded: {error}") from error
   if rest[1:]:
     raise InputError(f"expected flags only, got {rest[1]!r}; {_USAGE}")
   return values

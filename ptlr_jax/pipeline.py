@@ -106,6 +106,8 @@ class Run:
     for phase in phases(self.config):
       if self.is_done(phase):
         say(f"{phase.name:<14} done before")
+        if phase.kind == "train":  # a kill may have come before the tidying
+          checkpoints.tidy(self.checkpoint_dir(phase.name))
       else:
         getattr(self, f"_{phase.kind}")(phase)
     return writers.read_json(self.workdir / "metrics.json")

@@ -46,7 +46,8 @@ def fused_cas(
   """The ILG's CAS A before its thresholds. {stream: f[T,C+1]} -> f[T,C+1].
 
   softmax_minmax: softmax of each stream, fused, then min-max over time.
-  minmax: min-max of each stream's logits, fused. softmax, raw: only fused.
+  minmax: min-max of each stream's logits, fused. raw_minmax: logits fused,
+  then min-max. softmax, raw: only fused.
   """
   if space == "softmax_minmax":
     fused = fuse({n: softmax(v) for n, v in logits.items()}, weights)
@@ -57,8 +58,11 @@ def fused_cas(
     return fuse({n: softmax(v) for n, v in logits.items()}, weights)
   if space == "raw":
     return fuse(logits, weights)
+  if space == "raw_minmax":
+    return minmax(fuse(logits, weights))
   raise ValueError(
-    f"CAS space: expected softmax_minmax, minmax, softmax or raw, got {space!r}"
+    "CAS space: expected softmax_minmax, minmax, raw_minmax, softmax or raw, "
+    f"got {space!r}"
   )
 
 

@@ -1,6 +1,7 @@
 """Checks of a configuration before anything is computed."""
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ from ptlr_jax import detection_map
 from ptlr_jax.data.layouts import LAYOUTS
 from ptlr_jax.errors import InputError
 
-_CAS_SPACES = ("softmax_minmax", "minmax", "softmax", "raw")
+_CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
 CHOICES: dict[str, tuple[str, ...]] = {
   "data.layout": ("simulated", *LAYOUTS),
@@ -62,6 +63,14 @@ _AT_LEAST: dict[str, float] = {
   "detect.upsampling": 1,
 }
 
+# What the elements of a sequence must be; streams, networks and sources are
+# held to their names below.
+_ELEMENTS: dict[str, tuple[tuple[type, ...], str]] = {
+  "data.classes": ((str,), "names in quotes"),
+  "data.overrun_ids": ((str,), "video ids in quotes"),
+  "ptlr.thresholds": ((int, float), "numbers"),
+}
+
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   """{"ilg.steps": 1500, ...}; sequences as tuples."""
@@ -88,6 +97,12 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
         f"--config.{key}: expected one of {', '.join(choices)}, "
         f"got {flat[key]!r}"
       )
+  for key, value in flat.items():
+    if isinstance(value, float) and not math.isfinite(value):
+      yield f"--config.{key}: expected a finite number, got {value!r}"
+  for key, (kinds, names) in _ELEMENTS.items():
+    if not all(isinstance(item, kinds) for item in flat[key]):
+      yield f"--config.{key}: expected {names}, got {flat[key]!r}"
   for key, low in _AT_LEAST.items():
     if flat[key] < low:
       yield f"--config.{key}: expected at least {low:g}, got {flat[key]!r}"
@@ -135,7 +150,13 @@ def check(config: Mapping[str, Any]) -> None:
   Raises:
     InputError: a line for every value that is out of its range.
   """
-  problems = list(_problems(flatten(config)))
+  try:
+    problems = list(_problems(flatten(config)))
+  except KeyError as error:
+    raise InputError(
+      f"--config.{error.args[0]}: the configuration lacks this key; begin from "
+      "configs/base.py"
+    ) from None
   if problems:
     raise InputError(*problems)
 

@@ -46,7 +46,7 @@ def make_step(loss: Loss, tx: optax.GradientTransformation):
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(state.step + 1, params, opt_state)
-    terms = {**terms, "loss": total, "grad_norm": optax.global_norm(grads)}
+    terms = {**terms, "loss": total, "grad_norm": optax.tree.norm(grads)}
     return new, terms
 
   return step

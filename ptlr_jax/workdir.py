@@ -30,7 +30,9 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
   path = directory / "config.json"
   # As JSON knows it: tuples are lists there.
   plain = json.loads(json.dumps(config.to_dict()))
-  if not path.exists():
+  # A run that was refused before it did anything may be put right in place.
+  fresh = all(p.name == "config.json" for p in directory.iterdir())
+  if fresh or not path.exists():
     writers.write_json(path, plain)
     return
   changed = settings.differences(writers.read_json(path), plain)

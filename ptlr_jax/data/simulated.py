@@ -58,7 +58,7 @@ class _World:
       "flow": _unit(draw(num_classes) + 0.8 * shared[kin]),
     }
     self.flank = {
-      name: _unit(0.45 * self.core[name] + draw(num_classes))
+      name: _unit(0.9 * self.core[name] + draw(num_classes))
       for name in ("rgb", "flow")
     }
     self.context = draw(num_classes)
@@ -72,11 +72,11 @@ def _instances(rng, length: int, classes: list[int]) -> list[tuple]:
   found, t = [], float(rng.uniform(3, 12))
   while t < length - 6:
     fast = rng.random() < 0.5
-    size = rng.uniform(3, 7) if fast else rng.uniform(9, 20)
+    size = rng.uniform(5, 11) if fast else rng.uniform(14, 30)
     end = min(t + size, length - 1.0)
     if end - t >= 2:
       found.append((t, end, int(rng.choice(classes)), fast))
-    t = end + float(rng.uniform(4, 30))
+    t = end + float(rng.uniform(6, 36))
   return found
 
 
@@ -122,7 +122,7 @@ def _video(
       (flow, "flow", strength * moving),
     ):
       x += 2.6 * gain * core[:, None] * view[stream, c]
-      x += 1.7 * gain * (whole - core)[:, None] * world.flank[stream][c]
+      x += 1.5 * gain * (whole - core)[:, None] * world.flank[stream][c]
   for _ in range(rng.poisson(length / 25)):  # motion that is no instance
     start = rng.uniform(0, length)
     burst = _bump(length, start, start + rng.uniform(2, 6), 1.0)

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from ptlr_jax.models.layers import TemporalConv
 
@@ -77,6 +78,7 @@ class BasNet(nn.Module):
     deterministic: bool = True,
     base: bool = True,
   ) -> dict[str, jax.Array]:
+    x = jnp.where(mask[..., None], x, 0)  # a NaN in padding stays there
     weights = self.filter_module(x, mask)
     out = {"foreground_weights": weights}
     out["suppression"] = self.cas_module(

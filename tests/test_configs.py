@@ -1,0 +1,107 @@
+"""Tests of the files in configs/."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from ml_collections import FrozenConfigDict
+
+from configs import base
+from ptlr_jax import command_line, detection_map, pipeline, settings
+
+# ml_collections loads a configuration by a call that Python will drop.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
+
+ROOT = Path(__file__).parents[1]
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
+OWN = [name for name in NAMES if name != "base"]
+
+
+def _config(name):
+  return importlib.import_module(f"configs.{name}").get_config()
+
+
+def test_all_are_here():
+  assert {"base", "thumos14", "activitynet", "simulated"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_loads_from_the_command_line(name, tmp_path):
+  path = ROOT / "configs" / f"{name}.py"
+  argv = ["main", f"--config={path}", f"--workdir={tmp_path / 'run'}"]
+  config, workdir = command_line.parse(argv)
+  assert isinstance(config, FrozenConfigDict)
+  assert config.to_dict() == _config(name).to_dict()
+  assert workdir == tmp_path / "run"
+  assert not workdir.exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_configuration_has_the_keys_and_types_of_the_base(name):
+  known = settings.flatten(base.get_config())
+  flat = settings.flatten(_config(name))
+  assert flat.keys() == known.keys()
+  for key, value in flat.items():
+    assert type(value) is type(known[key]), key
+
+
+@pytest.mark.parametrize("key", settings.CHOICES)
+def test_a_key_with_choices_is_in_the_base(key):
+  flat = settings.flatten(base.get_config())
+  assert flat[key] in settings.CHOICES[key]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_docstring_gives_the_command_that_runs_it(name):
+  module = importlib.import_module(f"configs.{name}")
+  text = " ".join((module.__doc__ or "").replace("\\\n", " ").split())
+  assert f"python -m ptlr_jax.main --config=configs/{name}.py" in text
+  assert re.search(r"--workdir=runs/" + name + r"\b", text)
+
+
+@pytest.mark.parametrize("name", [n for n in OWN if n.endswith("_basnet")])
+def test_the_baseline_is_one_stream_without_losses_or_stages(name):
+  config = _config(name)
+  assert config.ilg.streams == ("fused",)
+  assert {config.ilg.loss[k] for k in ("alpha", "beta", "gamma")} == {0}
+  names = [phase.name for phase in pipeline.phases(config)]
+  assert names == ["ilg", "labels-0", "detect", "evaluate"]
+  other = _config(name.removesuffix("_basnet"))
+  changed = settings.differences(other, config)
+  keys = {line.partition(":")[0] for line in changed}
+  assert keys == {
+    *(f"ilg.loss.{k}" for k in ("alpha", "beta", "gamma")),
+    *("ilg.streams", "ptlr.stages"),
+  }
+
+
+def test_thumos14_is_the_papers():
+  config = _config("thumos14")
+  assert len(config.data.classes) == 20
+  assert (config.ilg.segments, config.ilg.batch_size) == (750, 16)
+  assert (config.ilg.steps, config.ilg.learning_rate) == (1500, 1e-4)
+  assert config.ots.learning_rate == config.rts.learning_rate == 1e-3
+  assert (config.labels.high, config.labels.low) == (0.7, 0.1)
+  assert config.ptlr.thresholds[: config.ptlr.stages] == (0.7, 0.65, 0.6)
+  assert (config.fusion.flow, config.fusion.rgb) == (1.5, 1.0)
+
+
+def test_activitynet_has_its_own_protocol_and_settings():
+  config = _config("activitynet")
+  assert config.evaluate.protocol in detection_map.PROTOCOLS
+  assert config.evaluate.protocol == "activitynet"
+  assert (config.ilg.segments, config.ilg.batch_size) == (100, 64)
+  assert config.detect.class_threshold == 0.1
+  assert config.data.id_prefix == "v_"
+
+
+def test_the_phases_are_algorithm_1():
+  config = base.get_config()
+  config.ptlr.stages = 2
+  assert [phase.name for phase in pipeline.phases(config)] == [
+    *("ilg", "labels-0"),
+    *("ots-1", "labels-1-ots", "rts-1", "labels-1-rts"),
+    *("ots-2", "labels-2-ots", "rts-2", "labels-2-rts"),
+    *("detect", "evaluate"),
+  ]

@@ -1,0 +1,187 @@
+"""The imports of every module, held to the rooms of the design."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ptlr_jax"
+
+# What a module imports besides the standard library: third-party packages by
+# their first name, the package's own modules in full. A new module, and a new
+# arrow between two, has to be placed here.
+TABLE = {
+  "__init__": "",
+  "errors": "",
+  "progress": "tqdm",
+  # The command: no arrays, no losses.
+  "main": "command_line workdir errors progress pipeline data.loading",
+  "command_line": "absl ml_collections settings errors",
+  "settings": "detection_map data.layouts errors",
+  "workdir": "ml_collections detection_map settings writers errors",
+  # Algorithm 1: no loss terms, no models, no file formats.
+  "pipeline": (
+    "jax ml_collections checkpoints detection labelling optimizer prediction "
+    "progress pseudo_labels stages train writers data.annotations data.batches"
+  ),
+  # Training: no data sets, no loss terms; stages: no disk.
+  "train": "jax flax optax",
+  "optimizer": "jax optax",
+  "checkpoints": "jax orbax errors writers",
+  "stages": "jax flax losses scale models.basnet models.ots models.rts",
+  # Arrays on the device: no config, no data.
+  "losses": "jax",
+  "scale": "jax",
+  "models.__init__": "",
+  "models.layers": "flax jax",
+  "models.basnet": "flax jax models.layers",
+  "models.ots": "flax jax models.basnet",
+  "models.rts": "flax jax models.layers",
+  # From a trained stage to labels and detections.
+  "prediction": "jax numpy stages data.annotations data.batches",
+  "labelling": "numpy pseudo_labels data.annotations",
+  "detection": "numpy detection_map proposals pseudo_labels data.annotations",
+  # NumPy alone.
+  "pseudo_labels": "numpy",
+  "proposals": "numpy",
+  "detection_map": "numpy",
+  "writers": "numpy errors pseudo_labels",
+  # Data: NumPy, no models.
+  "data.__init__": "",
+  "data.annotations": "numpy errors",
+  "data.feature_files": "numpy",
+  "data.layouts": "data.annotations data.feature_files errors",
+  "data.loading": "data.annotations data.layouts data.simulated errors",
+  "data.sampling": "numpy",
+  "data.batches": "numpy data.annotations data.sampling",
+  "data.simulated": "numpy data.annotations data.sampling",
+}
+
+
+def _name(path):
+  return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+FILES = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _is_module(name):
+  return name in FILES or f"{name}.__init__" in FILES
+
+
+def _own(node):
+  """What `from ptlr_jax.a import b, c` names: modules, or the module a."""
+  inside = node.module.removeprefix("ptlr_jax").removeprefix(".")
+  for alias in node.names:
+    full = f"{inside}.{alias.name}".removeprefix(".")
+    yield full if _is_module(full) else inside or "__init__"
+
+
+def _imports(nodes):
+  """Names as in TABLE of all import statements."""
+  found = set()
+  for node in nodes:
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+      assert not [n for n in names if n.startswith("ptlr_jax")], (
+        "modules are imported by `from ptlr_jax import name`"
+      )
+      found |= {name.partition(".")[0] for name in names}
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, "no relative imports"
+      module = node.module or ""
+      if module.partition(".")[0] == "ptlr_jax":
+        found |= set(_own(node))
+      else:
+        found.add(module.partition(".")[0])
+  return found - sys.stdlib_module_names
+
+
+def _tree(name):
+  return ast.parse(FILES[name].read_text())
+
+
+def test_every_module_has_its_place_in_the_table():
+  assert FILES.keys() == TABLE.keys()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_module_imports_what_its_room_may_and_the_table_says(name):
+  came = _imports(ast.walk(_tree(name)))
+  assert came == set(TABLE.get(name, "").split())
+
+
+def _everything_behind(name, seen=None):
+  """All that importing a module needs, by TABLE."""
+  seen = set() if seen is None else seen
+  for other in TABLE.get(name, "").split():
+    if other not in seen:
+      seen.add(other)
+      _everything_behind(other, seen)
+  return seen
+
+
+@pytest.mark.parametrize(
+  "name", [n for n in TABLE if n.startswith("data.")] + ["labelling"]
+)
+def test_data_needs_neither_jax_nor_models(name):
+  behind = _everything_behind(name)
+  assert not behind & {"jax", "flax", "optax", "orbax", "stages", "pipeline"}
+  assert not [other for other in behind if other.startswith("models.")]
+
+
+@pytest.mark.parametrize("name", ["detection", "proposals", "detection_map"])
+def test_detection_runs_without_jax(name):
+  assert "jax" not in _everything_behind(name)
+
+
+@pytest.mark.parametrize("name", ["losses", "scale", "stages", "train"])
+def test_what_is_jitted_knows_no_config_no_data_and_no_disk(name):
+  behind = _everything_behind(name)
+  assert not behind & {"ml_collections", "absl", "orbax", "writers", "errors"}
+  assert not [other for other in behind if other.startswith("data.")]
+
+
+def test_only_checkpoints_knows_orbax_and_nothing_knows_tensorflow():
+  knows = {name for name, row in TABLE.items() if "orbax" in row.split()}
+  assert knows == {"checkpoints"}
+  assert not [n for n, row in TABLE.items() if "tensorflow" in row]
+
+
+def test_no_module_imports_itself_through_others():
+  assert not [name for name in TABLE if name in _everything_behind(name)]
+
+
+def test_main_fits_a_page_and_imports_jax_only_when_it_must():
+  assert len(FILES["main"].read_text().splitlines()) <= 80
+  top = _imports(_tree("main").body)
+  assert top == {"command_line", "workdir", "errors", "progress"}
+  behind = set().union(*(_everything_behind(name) for name in top))
+  assert not behind & {"jax", "flax", "orbax"}
+
+
+def _modules_after(code):
+  """The names of sys.modules after running `code` in a process of its own."""
+  done = subprocess.run(
+    [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  return set(done.stdout.split())
+
+
+def test_the_command_line_and_the_workdir_load_no_jax():
+  loaded = _modules_after("import ptlr_jax.command_line, ptlr_jax.workdir")
+  assert "ptlr_jax.workdir" in loaded
+  assert not loaded & {"jax", "flax", "orbax", "tensorflow"}
+
+
+def test_the_whole_pipeline_loads_no_tensorflow():
+  loaded = _modules_after("import ptlr_jax.pipeline, ptlr_jax.data.loading")
+  assert {"jax", "orbax.checkpoint"} <= loaded
+  assert not loaded & {"tensorflow", "torch", "clu"}

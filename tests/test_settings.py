@@ -1,0 +1,114 @@
+"""Tests of ptlr_jax.settings."""
+
+import pytest
+from ml_collections import FrozenConfigDict
+
+from configs import base
+from ptlr_jax import settings
+from ptlr_jax.errors import InputError
+
+
+def _with(**changes):
+  """The base configuration with {"a.b": value} as a__b=value."""
+  config = base.get_config()
+  for key, value in changes.items():
+    section, _, name = key.replace("__", ".").rpartition(".")
+    where = config
+    for part in filter(None, section.split(".")):
+      where = where[part]
+    with where.ignore_type():
+      where[name] = value
+  return config
+
+
+def _problems(**changes):
+  with pytest.raises(InputError) as caught:
+    settings.check(_with(**changes))
+  return caught.value.problems
+
+
+def test_the_base_passes():
+  settings.check(base.get_config())
+  settings.check(FrozenConfigDict(base.get_config()))
+
+
+@pytest.mark.parametrize("key", settings.CHOICES)
+def test_a_name_outside_its_choices_is_refused_with_them(key):
+  (problem,) = _problems(**{key.replace(".", "__"): "sofmax"})
+  choices = ", ".join(settings.CHOICES[key])
+  assert problem == f"--config.{key}: expected one of {choices}, got 'sofmax'"
+
+
+WRONG = [
+  ("seed", -1, "at least 0, got -1"),
+  ("ilg__steps", 0, "at least 1, got 0"),
+  ("ilg__segments", 7, "at least 8"),
+  ("ilg__loss__topk_ratio", 0, "at least 1"),
+  ("train__checkpoint_every", 0, "at least 1"),
+  ("ptlr__window", -1, "at least 0"),
+  ("ilg__learning_rate", float("nan"), "a finite number, got nan"),
+  ("detect__ring", float("inf"), "a finite number, got inf"),
+  ("ots__model__dropout", 1.0, "a rate in [0, 1), got 1.0"),
+  ("rts__model__dropout", -0.1, "a rate in [0, 1), got -0.1"),
+  ("ilg__streams", ("flow", "rgb"), "expected ('rgb', 'flow'), ('fused',)"),
+  ("ilg__streams", (), "expected ('rgb', 'flow'), ('fused',)"),
+  ("ptlr__networks", ("rts", "ots"), "expected ('ots', 'rts'), ('ots',)"),
+  ("ptlr__thresholds", (0.7,), "one for each of the 3 stages, got (0.7,)"),
+  ("ptlr__thresholds", (0.7, "x", 0.6), "expected numbers, got (0.7, 'x'"),
+  ("data__classes", ("Diving", 3), "names in quotes, got ('Diving', 3)"),
+  ("data__overrun_ids", (7,), "video ids in quotes, got (7,)"),
+  ("detect__sources", (), "expected some of ilg and ptlr.networks"),
+  ("detect__sources", ("ots", "i3d"), "expected some of ilg and ptlr.networks"),
+  ("ilg__scale__max", 0.4, "at least scale.min 0.5, got 0.4"),
+  ("data__simulated__max_segments", 30, "at least min_segments, got 30"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), WRONG)
+def test_a_value_out_of_its_range_is_refused_in_one_line(key, value, said):
+  (problem,) = _problems(**{key: value})
+  assert problem.startswith(f"--config.{key.replace('__', '.')}: expected ")
+  assert said in problem
+
+
+def test_all_problems_come_together():
+  found = _problems(seed=-1, ilg__steps=0, labels__cas="x", ilg__streams=("x",))
+  assert len(found) == 4
+
+
+def test_a_source_must_be_trained():
+  assert _problems(ptlr__networks=("ots",))
+  only = {"ptlr__networks": ("ots",), "detect__sources": ("ots", "ilg")}
+  settings.check(_with(**only))
+
+
+def test_a_configuration_without_a_key_is_refused_with_its_name():
+  config = base.get_config()
+  del config.labels.cas
+  with pytest.raises(InputError, match=r"--config\.labels\.cas: .* lacks this"):
+    settings.check(config)
+
+
+def test_flatten_joins_names_and_makes_tuples():
+  nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": (3,)}
+  flat = {"a.b": 1, "a.c.d": (1, 2), "e": (3,)}
+  assert settings.flatten(nested) == flat
+  assert settings.flatten(FrozenConfigDict(nested)) == flat
+
+
+def test_nearest_is_the_likeliest_word_or_none():
+  known = ["ilg.steps", "ots.steps", "detect.nms"]
+  assert settings.nearest("ilg.stepz", known) == "ilg.steps"
+  assert settings.nearest("detect.mns", known) == "detect.nms"
+  assert settings.nearest("xyzzy", known) == ""
+
+
+def test_differences_name_every_key_that_is_not_the_same():
+  old = {"a": {"b": 1, "gone": True}, "same": [1, 2]}
+  new = {"a": {"b": 2, "new": "x"}, "same": (1, 2)}
+  assert settings.differences(old, new) == [
+    "a.b: 1 -> 2",
+    "a.gone: True -> 'absent'",
+    "a.new: 'absent' -> 'x'",
+  ]
+  assert settings.differences(old, old) == []
