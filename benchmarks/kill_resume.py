@@ -47,7 +47,7 @@ def where(workdir: Path) -> str:
 def main() -> None:
   """Command line entry; exits with 1 if any run ended differently."""
   parser = argparse.ArgumentParser(
-    description=__doc__.split("\n")[0], allow_abbrev=False
+    description=str(__doc__).split("\n")[0], allow_abbrev=False
   )
   parser.add_argument("--config", required=True)
   parser.add_argument("--workdir", type=Path, required=True)

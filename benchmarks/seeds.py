@@ -70,7 +70,7 @@ def table(lines: dict[str, np.ndarray], averages: list[str]) -> str:
 def main() -> None:
   """Command line entry."""
   parser = argparse.ArgumentParser(
-    description=__doc__.split("\n")[0], allow_abbrev=False
+    description=str(__doc__).split("\n")[0], allow_abbrev=False
   )
   parser.add_argument("--config", required=True)
   parser.add_argument("--baseline", required=True)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 from ptlr_jax import settings
 from ptlr_jax.errors import InputError
 
-_USAGE = (
+USAGE = (
   "usage: python -m ptlr_jax.main --config=configs/NAME.py --workdir=DIR "
   "[--config.SECTION.KEY=VALUE ...]"
 )
@@ -42,9 +42,9 @@ def _config_path(argv: Sequence[str]) -> str:
     if match := re.match(r"--?config(?:=(.*)|$)", arg):
       path = following if match[1] is None else match[1]
   if not path:
-    raise InputError(f"--config: expected a file, got none; {_USAGE}")
+    raise InputError(f"--config: expected a file, got none; {USAGE}")
   if not Path(path.partition(":")[0]).is_file():
-    raise InputError(f"--config: expected a file, {path} is none; {_USAGE}")
+    raise InputError(f"--config: expected a file, {path} is none; {USAGE}")
   return path
 
 
@@ -95,9 +95,9 @@ def _parsed(argv: Sequence[str]) -> flags.FlagValues:
   try:
     rest = values(argv)
   except flags.Error as error:
-    raise InputError(f"{error}; {_USAGE}") from None
+    raise InputError(f"{error}; {USAGE}") from None
   if rest[1:]:
-    raise InputError(f"expected flags only, got {rest[1]!r}; {_USAGE}")
+    raise InputError(f"expected flags only, got {rest[1]!r}; {USAGE}")
   return values
 
 
@@ -110,7 +110,7 @@ def parse(argv: Sequence[str]) -> Arguments:
   values = _parsed(argv)
   workdir = values["workdir"].value
   if not workdir:
-    raise InputError(f"--workdir: expected a folder, got none; {_USAGE}")
+    raise InputError(f"--workdir: expected a folder, got none; {USAGE}")
   config: Any = values["config"].value
   settings.check(config)
   return Arguments(FrozenConfigDict(config), Path(workdir))

@@ -36,6 +36,9 @@ def run(argv: Sequence[str]) -> None:
 
 def main() -> None:
   """Command line entry; exits with 2 for a mistake in what was given."""
+  if {"-h", "--help"} & set(sys.argv):
+    print(f"{__doc__}\n{command_line.USAGE}\nEvery key: configs/base.py")
+    return
   try:
     run(sys.argv)
   except InputError as error:

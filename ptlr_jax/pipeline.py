@@ -65,10 +65,20 @@ class Run:
       name: STAGES[name](classes, self.config[name].to_dict())
       for name in STAGES
     }
+    self._optimizers = {
+      name: optimizer.adam(
+        self.config[name].learning_rate, **self.config.optimizer
+      )
+      for name in STAGES
+    }
+    # One step function a network, so that later stages compile nothing anew.
+    self._steps = {
+      name: train.make_step(stage.loss, self._optimizers[name])
+      for name, stage in self.stages.items()
+    }
     self.widths = {
       name: x.shape[1] for name, x in self.data.train[0].features.items()
     }
-    self._predicted: tuple[str, list[dict[str, Any]]] = ("", [])
 
   # What the workdir holds.
 
@@ -129,7 +139,8 @@ class Run:
 
   def params(self, name: str, network: str) -> Any:
     """Final parameters of a finished training phase."""
-    template = self.stages[network].init(jax.random.key(0), self.widths)
+    init = functools.partial(self.stages[network].init, widths=self.widths)
+    template = jax.eval_shape(init, jax.random.key(0))
     return checkpoints.final_params(self.checkpoint_dir(name), template)
 
   def _batches(self, phase: Phase):
@@ -153,8 +164,8 @@ class Run:
       self.config[phase.network],
       self.checkpoint_dir(phase.name),
     )
-    tx = optimizer.adam(options.learning_rate, **self.config.optimizer)
-    state = train.create(self._initial_params(phase), tx)
+    params = self._initial_params(phase)
+    state = train.create(params, self._optimizers[phase.network])
     restored = checkpoints.restore(directory, state)
     state = state if restored is None else restored
     start = int(state.step)
@@ -170,7 +181,7 @@ class Run:
     try:
       state = train.fit(
         state,
-        train.make_step(self.stages[phase.network].loss, tx),
+        self._steps[phase.network],
         self._batches(phase),
         steps=options.steps,
         key=jax.random.fold_in(self._key(phase.name), 1),

@@ -126,11 +126,18 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
       f"--config.ptlr.thresholds: expected one for each of the "
       f"{flat['ptlr.stages']} stages, got {flat['ptlr.thresholds']}"
     )
-  missing = set(flat["detect.sources"]) - {"ilg", *networks}
-  if missing or not flat["detect.sources"]:
+  sources = set(flat["detect.sources"])
+  usable = {"ilg", *networks} & sources
+  if sources - {"ilg", "ots", "rts"} or not usable:
     yield (
-      "--config.detect.sources: expected some of ilg and ptlr.networks "
-      f"{networks}, got {flat['detect.sources']}"
+      "--config.detect.sources: expected some of ilg, ots and rts, and at "
+      f"least one of ilg and ptlr.networks {networks}, got "
+      f"{flat['detect.sources']}"
+    )
+  if flat["detect.threshold_last"] < flat["detect.threshold_first"]:
+    yield (
+      "--config.detect.threshold_last: expected at least threshold_first "
+      f"{flat['detect.threshold_first']}, got {flat['detect.threshold_last']}"
     )
   if flat["ilg.scale.max"] < flat["ilg.scale.min"]:
     yield (

@@ -10,9 +10,6 @@ from ml_collections import FrozenConfigDict
 from ptlr_jax import command_line
 from ptlr_jax.errors import InputError
 
-# ml_collections loads a configuration by a call that Python will drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
-
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'configs' / 'simulated.py'}"
 WORKDIR = "--workdir=run"

@@ -10,9 +10,6 @@ from ml_collections import FrozenConfigDict
 from configs import base
 from ptlr_jax import command_line, detection_map, pipeline, settings
 
-# ml_collections loads a configuration by a call that Python will drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
-
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
 OWN = [name for name in NAMES if name != "base"]

@@ -11,9 +11,6 @@ from basnet_fixture import edit_entry, tiny_videos, write_basnet
 
 from ptlr_jax import command_line, detection_map, main, workdir
 
-# ml_collections loads a configuration by a call that Python will drop.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module")
-
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
 TIOUS = detection_map.PROTOCOLS["thumos14"].tious

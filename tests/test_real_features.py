@@ -16,14 +16,10 @@ from ptlr_jax.data.loading import load
 
 SHARED = ROOT.parent / "shared"
 
-pytestmark = [
-  # ml_collections loads a configuration by a call that Python will drop.
-  pytest.mark.filterwarnings("ignore:the load_module"),
-  pytest.mark.skipif(
-    not (SHARED / "tools" / "thumos14_sim.py").is_file(),
-    reason=f"{SHARED} with the simulator and the real features is not here",
-  ),
-]
+pytestmark = pytest.mark.skipif(
+  not (SHARED / "tools" / "thumos14_sim.py").is_file(),
+  reason=f"{SHARED} with the simulator and the real features is not here",
+)
 
 SMALL = (
   *("--config.ilg.steps=2", "--config.ots.steps=2", "--config.rts.steps=2"),

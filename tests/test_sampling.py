@@ -149,10 +149,11 @@ def test_scales_fill_the_range_evenly():
   assert counts.min() > 600
 
 
-def test_a_window_begins_at_a_multiple_of_align_and_fits():
+def test_windows_begin_at_a_multiple_of_align_and_reach_the_end():
   rng = np.random.default_rng(0)
   drawn = [draw_window(37, 16, 8, rng) for _ in range(200)]
-  assert {(w.start, w.stop) for w in drawn} == {(0, 16), (8, 24), (16, 32)}
+  starts_and_stops = {(w.start, w.stop) for w in drawn}
+  assert starts_and_stops == {(0, 16), (8, 24), (16, 32), (24, 37)}
 
 
 @pytest.mark.parametrize(("length", "window"), [(16, 16), (9, 16), (40, 0)])

@@ -57,8 +57,8 @@ WRONG = [
   ("ptlr__thresholds", (0.7, "x", 0.6), "expected numbers, got (0.7, 'x'"),
   ("data__classes", ("Diving", 3), "names in quotes, got ('Diving', 3)"),
   ("data__overrun_ids", (7,), "video ids in quotes, got (7,)"),
-  ("detect__sources", (), "expected some of ilg and ptlr.networks"),
-  ("detect__sources", ("ots", "i3d"), "expected some of ilg and ptlr.networks"),
+  ("detect__sources", (), "expected some of ilg, ots and rts"),
+  ("detect__sources", ("ots", "i3d"), "expected some of ilg, ots and rts"),
   ("ilg__scale__max", 0.4, "at least scale.min 0.5, got 0.4"),
   ("data__simulated__max_segments", 30, "at least min_segments, got 30"),
 ]
@@ -77,9 +77,8 @@ def test_all_problems_come_together():
 
 
 def test_a_source_must_be_trained():
-  assert _problems(ptlr__networks=("ots",))
-  only = {"ptlr__networks": ("ots",), "detect__sources": ("ots", "ilg")}
-  settings.check(_with(**only))
+  settings.check(_with(ptlr__networks=("ots",)))
+  assert _problems(ptlr__networks=("ots",), detect__sources=("rts",))
 
 
 def test_a_configuration_without_a_key_is_refused_with_its_name():

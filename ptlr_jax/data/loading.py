@@ -34,4 +34,9 @@ def load(options: Any) -> Dataset:
       overrun_ids=tuple(options.overrun_ids),
       memory_gb=options.memory_gb,
     )
+  if not any(video.instances for video in data.test):
+    raise InputError(
+      f"{options.root}: expected a test video with an annotated instance, got "
+      "none, so that nothing could be scored; annotate one"
+    )
   return holdout(data, options.holdout, options.holdout_seed)

@@ -88,10 +88,11 @@ def draw_window(
   """The whole video, or a random run of `window` segments of a longer one.
 
   It starts at a multiple of `align`, so that the low-resolution grids of
-  Network-RTS lie where they lie on the whole video. `window` 0: always whole.
+  Network-RTS lie where they lie on the whole video; the last run may be up to
+  `align` - 1 segments short. `window` 0: always whole.
   """
   if not window or length <= window:
     return slice(0, length)
-  starts = (length - window) // align + 1
+  starts = -(-(length - window) // align) + 1
   start = align * int(rng.integers(starts))
-  return slice(start, start + window)
+  return slice(start, min(start + window, length))
