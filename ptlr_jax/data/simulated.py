@@ -13,7 +13,7 @@ A video is a sequence of segments; each stream is a sum of
   (slow ones are longer and show less motion), each video with its own view of
   its class direction;
 - noise correlated in time.
-Half of what tells the classes apart is in one stream only, and some videos
+Classes come in pairs that look alike in both streams, and one video in four may
 hold two classes.
 """
 
@@ -62,9 +62,8 @@ class _World:
       for name in ("rgb", "flow")
     }
     self.context = draw(num_classes)
-    self.motion = _unit(
-      0.5 * self.core["flow"] + draw(num_classes)
-    )  # unrelated, but alike
+    # Unrelated motion that resembles a class.
+    self.motion = _unit(0.5 * self.core["flow"] + draw(num_classes))
 
 
 def _instances(rng, length: int, classes: list[int]) -> list[tuple]:
@@ -153,7 +152,7 @@ def simulate(
 ) -> Dataset:
   """The data set of a seed: features f32[T, width] for rgb and flow.
 
-  Deterministic in its arguments. One video in four holds two classes. See the
+  Deterministic in its arguments. See the
   module's docstring for what it is and what it is not.
   """
   world = _World(generator(seed, "world"), num_classes, width)
