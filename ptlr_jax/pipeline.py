@@ -176,7 +176,7 @@ class Run:
 
     def on_log(step, values):
       self.log.append(phase.name, step, values)
-      bar.at(step, values)
+      bar.at(step, values["loss"])
 
     try:
       state = train.fit(
@@ -274,7 +274,7 @@ class Run:
 
   def _detect(self, phase: Phase) -> None:
     del phase
-    videos, stages = self.data.test, self.config.ptlr.stages
+    videos = self.data.test
     ilg = self._predict("ilg", "ilg", videos)
     for n, row in enumerate(self.rows()):
       path = self.detection_path(row)
@@ -284,7 +284,7 @@ class Run:
       outputs = {
         net: self._predict(f"{net}-{n}", net, videos) for net in networks
       }
-      say(f"{'detect':<14} {row} ({n}/{stages})")
+      bar = Progress(f"detect {row}", len(videos), unit="video")
       results = {}
       for i, video in enumerate(videos):
         cas = {net: outputs[net][i]["cas"] for net in networks}
@@ -298,6 +298,8 @@ class Run:
             topk_ratio=self.config.ilg.loss.topk_ratio,
           )
         )
+        bar.at(i + 1)
+      bar.close()
       writers.write_detections(path, results)
 
   def _evaluate(self, phase: Phase) -> None:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Mapping
 
 import tqdm
 
@@ -21,17 +20,24 @@ class Progress:
   """
 
   def __init__(
-    self, phase: str, total: int, start: int = 0, seconds: float = 10.0
+    self,
+    phase: str,
+    total: int,
+    start: int = 0,
+    *,
+    unit: str = "step",
+    seconds: float = 10.0,
   ):
     self._phase, self._total, self._first = phase, total, start
+    self._unit = unit
     self._every, self._begun = seconds, time.monotonic()
     self._said = self._begun
     self._bar = (
       tqdm.tqdm(
         total=total,
         initial=start,
-        desc=f"{phase:<8}",
-        unit="step",
+        desc=f"{phase:<14}",
+        unit=unit,
         leave=True,
         dynamic_ncols=True,
       )
@@ -39,10 +45,11 @@ class Progress:
       else None
     )
 
-  def at(self, step: int, values: Mapping[str, float]) -> None:
+  def at(self, step: int, loss: float | None = None) -> None:
     """Reports that `step` of `total` is done."""
+    said = "" if loss is None else f"loss {loss:.4f}"
     if self._bar is not None:
-      self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+      self._bar.set_postfix_str(said, refresh=False)
       self._bar.update(step - self._bar.n)
       return
     now = time.monotonic()
@@ -51,10 +58,13 @@ class Progress:
     self._said = now
     rate = (step - self._first) / max(now - self._begun, 1e-9)
     left = (self._total - step) / max(rate, 1e-9)
-    say(
-      f"{self._phase:<8} {step}/{self._total}  loss {values['loss']:.4f}  "
-      f"{rate:.1f} steps/s  {left:.0f} s left"
-    )
+    parts = [
+      f"{self._phase:<14} {step}/{self._total}",
+      said,
+      f"{rate:.1f} {self._unit}s/s",
+      f"{left:.0f} s left",
+    ]
+    say("  ".join(part for part in parts if part))
 
   def close(self) -> None:
     """Ends the bar."""

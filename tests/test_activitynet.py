@@ -1,0 +1,35 @@
+"""`configs/activitynet.py` as a user runs it, scaled down by overrides."""
+
+import json
+
+from basnet_fixture import tiny_videos, write_basnet
+from tiny_config import ROOT, start
+
+SMALL = (
+  *("--config.ilg.steps=2", "--config.ots.steps=2", "--config.rts.steps=2"),
+  *("--config.ilg.segments=16", "--config.ilg.scale.lengths=1"),
+  *("--config.ilg.model.filter_width=8", "--config.ilg.model.cas_width=8"),
+  *("--config.ots.model.width=8", "--config.rts.model.width=8"),
+  *("--config.ilg.batch_size=4", "--config.predict.batch_size=4"),
+  *("--config.ots.batch_size=4", "--config.rts.batch_size=4"),
+  *("--config.ptlr.stages=1", "--config.data.width=4"),
+)
+
+
+def test_activitynets_protocol_and_ids_are_used(tmp_path):
+  train = tiny_videos("v_a", 6, num_classes=3, num_segments=20)
+  test = tiny_videos("v_b", 3, num_classes=3, num_segments=12, seed=1)
+  classes = ("Archery", "Ballet", "Zumba")
+  root = write_basnet(tmp_path / "root", train, test, classes)
+  config = ROOT / "configs" / "activitynet.py"
+  where = f"--config.data.root={root}"
+  done = start(tmp_path / "run", tmp_path, where, *SMALL, config=config)
+  assert done.returncode == 0, done.stderr
+  assert "0.5:0.95" in done.stdout
+  metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+  assert metrics["protocol"] == "activitynet"
+  assert list(metrics["averages"]) == ["0.5:0.95"]
+  assert list(metrics["mAP"])[0::9] == ["0.50", "0.95"]
+  assert metrics["per_class"].keys() == set(classes)
+  found = json.loads((tmp_path / "run" / "detections.json").read_text())
+  assert found["results"].keys() == {"b0000", "b0001", "b0002"}
