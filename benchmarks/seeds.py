@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ("0.10", "0.30", "0.50", "0.70")
 
 
 def train(config: str, seed: int, workdir: Path, overrides: list[str]) -> dict:
@@ -40,7 +39,7 @@ def collect(runs: list[dict], name: str | None = None) -> dict[str, np.ndarray]:
   for row in runs[0]["stages"]:
     lines[name or row] = 100 * np.array(
       [
-        [run["stages"][row]["mAP"][c] for c in COLUMNS]
+        [run["stages"][row]["mAP"][c] for c in run["mAP"]]
         + list(run["stages"][row]["averages"].values())
         for run in runs
       ]
@@ -48,21 +47,29 @@ def collect(runs: list[dict], name: str | None = None) -> dict[str, np.ndarray]:
   return lines
 
 
-def table(lines: dict[str, np.ndarray], averages: list[str]) -> str:
-  """Markdown: a row a line of `collect`."""
-  head = [f"@{float(c):g}" for c in COLUMNS] + averages
-  text = ["| | " + " | ".join(head) + " | above the line before |"]
-  text.append("|---" * (len(head) + 2) + "|")
+def table(
+  lines: dict[str, np.ndarray], tious: list[str], averages: list[str]
+) -> str:
+  """Markdown: a row a line of `collect`; every other tIoU.
+
+  The last column counts seeds by the second last average, 0.1:0.7 on
+  THUMOS14, or by the only one.
+  """
+  column = len(tious) + max(len(averages) - 2, 0)
+  shown = [*range(0, len(tious), 2)]
+  shown += range(len(tious), len(tious) + len(averages))
+  names = [f"@{float(c):g}" for c in tious] + averages
+  head = [names[i] for i in shown] + ["above the line before"]
+  text = ["| | " + " | ".join(head) + " |", "|---" * (len(head) + 1) + "|"]
   before = None
   for name, values in lines.items():
     mean, spread = values.mean(0), values.std(0, ddof=1)
-    cells = [f"{m:.1f} ± {s:.1f}" for m, s in zip(mean, spread, strict=True)]
+    cells = [f"{mean[i]:.1f} ± {spread[i]:.1f}" for i in shown]
     wins = ""
     if before is not None:
-      column = len(COLUMNS) + averages.index("0.1:0.7")
       better = int((values[:, column] > before[:, column]).sum())
       wins = f"{better} of {len(values)} seeds"
-    text.append(f"| {name} | " + " | ".join(cells) + f" | {wins} |")
+    text.append(f"| {name} | " + " | ".join([*cells, wins]) + " |")
     before = values
   return "\n".join(text)
 
@@ -78,6 +85,8 @@ def main() -> None:
   parser.add_argument("--seeds", type=int, default=5)
   parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
   args, overrides = parser.parse_known_args()
+  if args.seeds < 2:
+    parser.error(f"--seeds: expected 2 or more for a spread, got {args.seeds}")
   with ThreadPoolExecutor(args.jobs) as pool:
     jobs = [
       pool.submit(
@@ -90,9 +99,13 @@ def main() -> None:
       for seed in range(args.seeds)
       for name, config in (("basnet", args.baseline), ("ours", args.config))
     ]
-    runs = [job.result() for job in jobs]
+    try:
+      runs = [job.result() for job in jobs]
+    except SystemExit:
+      pool.shutdown(cancel_futures=True)
+      raise
   lines = collect(runs[0::2], "Bas-Net") | collect(runs[1::2])
-  print(table(lines, list(runs[0]["averages"])))
+  print(table(lines, list(runs[0]["mAP"]), list(runs[0]["averages"])))
 
 
 if __name__ == "__main__":

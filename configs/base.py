@@ -90,7 +90,7 @@ def get_config() -> ConfigDict:
     }
   )
 
-  config.fusion = ConfigDict({"rgb": 1.0, "flow": 1.5, "fused": 1.0})
+  config.fusion = ConfigDict({"rgb": 1.0, "flow": 1.5})
 
   config.labels = ConfigDict(
     {

@@ -49,7 +49,11 @@ def _read(path: pathlib.Path, template: Any) -> Any:
       f"{path}: expected the files that were written, came others or fewer; "
       f"remove {path.parent} to train this phase again"
     )
-  abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+  # On this machine's device, whichever it was saved from.
+  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), template
+  )
   with ocp.StandardCheckpointer() as checkpointer:
     return checkpointer.restore(path.absolute(), abstract)
 

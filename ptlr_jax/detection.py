@@ -75,9 +75,8 @@ def detect(
     sources.append(
       pseudo_labels.fused_cas(ilg["logits"], fusion, options.ilg_cas)
     )
-  count = round(
-    (options.threshold_last - options.threshold_first) / options.threshold_step
-  )
+  span = options.threshold_last - options.threshold_first
+  count = int(span / options.threshold_step + 1e-6)
   thresholds = (
     options.threshold_first + np.arange(count + 1) * options.threshold_step
   )

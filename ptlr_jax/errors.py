@@ -1,6 +1,10 @@
-"""The error for what a user can put right: a path, a file, a config value."""
+"""The errors that `main` shows as lines, without a traceback."""
 
 MAX_LINES = 20
+
+
+class Diverged(ArithmeticError):
+  """A loss or gradient is not finite; the message names the steps."""
 
 
 class InputError(ValueError):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ptlr_jax import command_line, workdir
-from ptlr_jax.errors import InputError
+from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.progress import say
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     run(sys.argv)
   except InputError as error:
     sys.exit(_complain(error.lines, 2))
-  except ArithmeticError as error:
+  except Diverged as error:
     sys.exit(_complain([str(error)], 1))
 
 

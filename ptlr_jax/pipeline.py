@@ -26,6 +26,7 @@ from ptlr_jax import (
 )
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset, Video, frame_truth
+from ptlr_jax.errors import Diverged
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
 from ptlr_jax.stages import STAGES
@@ -190,12 +191,13 @@ class Run:
         on_log=on_log,
         on_checkpoint=functools.partial(checkpoints.save, directory),
       )
-    except train.Diverged as error:
+    except Diverged as error:
       saved = checkpoints.steps(directory)
       good = f"step {saved[-1]} in {directory}" if saved else "none yet"
-      raise train.Diverged(
-        f"{phase.name}: {error}; last good checkpoint: {good}; lower "
-        f"--config.{phase.network}.learning_rate or look at the features"
+      raise Diverged(
+        f"{phase.name}: {error}; last good checkpoint: {good}; look at the "
+        f"features, or lower --config.{phase.network}.learning_rate in a new "
+        "--workdir"
       ) from None
     finally:
       bar.close()

@@ -1,7 +1,7 @@
 """Class activation sequences to scored segments, and NMS (NumPy only).
 
 A proposal is a run of positions at or above a threshold.  Its confidence is the
-outer-inner contrast of the sequence (Sec. III-C) plus a share of the video's
+outer-inner contrast of the sequence (Sec. III-D) plus a share of the video's
 class score.
 """
 

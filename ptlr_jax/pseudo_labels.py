@@ -35,7 +35,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def fuse(
   values: Mapping[str, np.ndarray], weights: Mapping[str, float]
 ) -> np.ndarray:
-  """Weighted average over the streams (1 : 1.5 in the paper, Sec. III-C)."""
+  """Weighted average over the streams (1 : 1.5 in the paper, Sec. III-C).
+
+  A lone stream needs no weight.
+  """
+  if len(values) == 1:
+    return next(iter(values.values()))
   total = sum(weights[name] for name in values)
   return np.sum([weights[n] * v for n, v in values.items()], axis=0) / total
 

@@ -53,6 +53,18 @@ _AT_LEAST: dict[str, float] = {
   "ilg.scale.min": 1e-3,
   "ptlr.stages": 0,
   "ptlr.window": 0,
+  "optimizer.weight_decay": 0,
+  "ilg.learning_rate": 0,
+  "ots.learning_rate": 0,
+  "rts.learning_rate": 0,
+  "ilg.model.filter_width": 1,
+  "ilg.model.cas_width": 1,
+  "ots.model.width": 1,
+  "rts.model.width": 1,
+  "fusion.rgb": 0,
+  "fusion.flow": 0,
+  "detect.ring": 0,
+  "detect.nms": 0,
   "ots.steps": 1,
   "ots.batch_size": 1,
   "rts.steps": 1,
@@ -125,6 +137,14 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
     yield (
       f"--config.ptlr.thresholds: expected one for each of the "
       f"{flat['ptlr.stages']} stages, got {flat['ptlr.thresholds']}"
+    )
+  if not flat["fusion.rgb"] + flat["fusion.flow"]:
+    yield "--config.fusion.flow: expected a weight above 0 beside rgb's 0"
+  smallest = 2 ** flat["rts.model.branches"]
+  if 0 < flat["ptlr.window"] < smallest:
+    yield (
+      f"--config.ptlr.window: expected 0 or at least {smallest} segments (2 to "
+      f"the power of rts.model.branches), got {flat['ptlr.window']}"
     )
   sources = set(flat["detect.sources"])
   usable = {"ilg", *networks} & sources

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ptlr_jax.errors import Diverged
+
 Loss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 
@@ -19,10 +21,6 @@ class TrainState(flax.struct.PyTreeNode):
   step: jax.Array
   params: Any
   opt_state: optax.OptState
-
-
-class Diverged(ArithmeticError):
-  """A loss or gradient is not finite; the message names the steps."""
 
 
 def create(params: Any, tx: optax.GradientTransformation) -> TrainState:

@@ -10,6 +10,8 @@ from ml_collections import FrozenConfigDict
 from ptlr_jax import detection_map, settings, writers
 from ptlr_jax.errors import InputError
 
+_TRACES = ("checkpoints", "labels", "detections.json", "metrics.json")
+
 
 def prepare(directory: Path, config: FrozenConfigDict) -> None:
   """Makes the folder and its config.json, or checks that they agree.
@@ -31,10 +33,14 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
   # As JSON knows it: tuples are lists there.
   plain = json.loads(json.dumps(config.to_dict()))
   # A run that was refused before it did anything may be put right in place.
-  fresh = all(p.name == "config.json" for p in directory.iterdir())
-  if fresh or not path.exists():
+  if not any((directory / name).exists() for name in _TRACES):
     writers.write_json(path, plain)
     return
+  if not path.exists():
+    raise InputError(
+      f"{path}: expected the configuration of the run that is in this folder, "
+      "it is missing; put it back or give a new --workdir"
+    )
   changed = settings.differences(writers.read_json(path), plain)
   if changed:
     raise InputError(

@@ -1,15 +1,19 @@
 """Tests of ptlr_jax.data.annotations and ptlr_jax.errors."""
 
+import json
 import math
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from basnet_fixture import tiny_videos
 
 from ptlr_jax.data import annotations
-from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.annotations import Dataset, Instance, Video, read_entry
 from ptlr_jax.errors import InputError
+
+SHARED = Path(__file__).parents[2] / "shared"
 
 
 def _video(instances, num_segments=5):
@@ -115,3 +119,14 @@ def test_holdout_refuses_other_fractions(fraction):
 def test_holdout_refuses_an_empty_part(fraction, came):
   with pytest.raises(InputError, match=rf"{fraction} to leave .* came {came}"):
     annotations.holdout(_dataset(tiny_videos("v", 4)), fraction, seed=0)
+
+
+def test_activitynets_official_annotations_are_sound():
+  path = SHARED / "data" / "activitynet13" / "val_gt.json"
+  if not path.is_file():
+    pytest.skip(f"{path} is not here")
+  problems = []
+  database = json.loads(path.read_text())["database"]
+  events = [read_entry(i, e, "test", problems) for i, e in database.items()]
+  assert not problems
+  assert sum(map(len, events)) == 7654

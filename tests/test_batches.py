@@ -25,7 +25,9 @@ VIDEOS = tuple(_video(n, length) for n, length in enumerate(LENGTHS, start=1))
 def _options(**changes):
   scale = {"min": 0.5, "max": 2.0, "lengths": 2, "shared": True}
   known = {"batch_size": 4, "segments": 8, "sampling": "random"}
+  weights = {"beta": 0.5, "gamma": 0.5, "transformed_mil_weight": 0.0}
   known |= {"streams": ("rgb", "flow"), "scale": scale, **changes}
+  known["loss"] = SimpleNamespace(**weights | changes.get("loss", {}))
   return SimpleNamespace(**known)
 
 
@@ -81,6 +83,14 @@ def test_uniform_sampling_takes_the_same_segments_every_time():
   ]
   assert rows[0] == rows[1]
   assert rows[0][4] == [4000 + t for t in (0, 5, 11, 16, 22, 27, 33, 39)]
+
+
+def test_without_a_transformed_branch_there_is_no_scale():
+  off = _options(loss={"beta": 0.0, "gamma": 0.0})
+  batch = batches.ilg_batches(VIDEOS, 4, off, **DRAWN)(0)
+  assert batch.keys() == {"features", "mask", "labels"}
+  on = _options(loss={"beta": 0.0})
+  assert "scale_grid" in batches.ilg_batches(VIDEOS, 4, on, **DRAWN)(0)
 
 
 def test_labelled_windows_keep_targets_with_their_features():

@@ -113,9 +113,8 @@ BAD = {
   "nan time": (_segment([0, float("nan")]), ("gt.json", "finite", "[0, nan]")),
   "backwards": (
     _segment(["2", "1.5"]),
-    ("gt.json", "train0001: annotation 0", "ends after", "['2', '1.5']"),
+    ("gt.json", "train0001: annotation 0", "at its start or later", "1.5"),
   ),
-  "no duration": (_segment([2, 2]), ("gt.json", "ends after", "came [2, 2]")),
   "negative": (_segment([-1, 2]), ("gt.json", "at 0 s or later", "[-1, 2]")),
   "overrun": (
     _segment(["1", "7.13"]),
@@ -178,6 +177,12 @@ def test_collects_all_problems(root):
   _segment([2, 1])(root)
   edit_entry(root, "test0000", subset="train")
   assert len(input_problems(root)) == 4
+
+
+def test_an_instance_of_no_length_is_kept(root):
+  _segment([2, 2])(root)  # ActivityNet's validation set has three
+  videos = read_basnet(root, width=4).train
+  assert (2.0, 2.0) in [v.instances[0][:2] for v in videos]
 
 
 def test_options_let_annotations_overrun(root):

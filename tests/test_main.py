@@ -10,6 +10,7 @@ import pytest
 from basnet_fixture import edit_entry, tiny_videos, write_basnet
 
 from ptlr_jax import command_line, detection_map, main, workdir
+from ptlr_jax.errors import Diverged, InputError
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
@@ -92,6 +93,13 @@ def test_a_run_that_has_done_nothing_takes_another_configuration(tmp_path):
     config = command_line.parse(_argv(tmp_path, f"--config.seed={seed}")).config
     workdir.prepare(tmp_path, config)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == seed
+
+
+def test_a_run_without_its_configuration_is_refused(tmp_path):
+  (tmp_path / "checkpoints").mkdir()
+  config = command_line.parse(_argv(tmp_path)).config
+  with pytest.raises(InputError, match=r"config\.json: .* is missing"):
+    workdir.prepare(tmp_path, config)
 
 
 def test_a_folder_of_other_things_becomes_a_workdir(tmp_path):
@@ -209,7 +217,7 @@ def test_a_mistake_in_python_is_no_mistake_of_the_user(monkeypatch):
 
 def test_a_training_that_diverged_exits_with_1(monkeypatch, capsys):
   def fail(_):
-    raise FloatingPointError("loss not finite at step 3")
+    raise Diverged("loss not finite at step 3")
 
   monkeypatch.setattr(command_line, "parse", fail)
   with pytest.raises(SystemExit) as caught:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ptlr_jax import checkpoints, optimizer, train
+from ptlr_jax.errors import Diverged
 
 KEY = jax.random.key(7)
 
@@ -137,7 +138,7 @@ def test_one_shape_compiles_once():
 
 
 def test_a_loss_that_is_not_finite_names_its_step():
-  with pytest.raises(train.Diverged) as caught:
+  with pytest.raises(Diverged) as caught:
     _fit(_begin(), 20, _bad_batch, log_every=4, checkpoint_every=8)
   assert "loss" in str(caught.value)
   assert "at step 6 (checked at the end of steps 5 to 8)" in str(caught.value)
@@ -148,7 +149,7 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
     checkpoints.save(tmp_path, step, state)
 
   how = {"log_every": 100, "checkpoint_every": 4, "on_checkpoint": save}
-  with pytest.raises(train.Diverged, match="at step 6"):
+  with pytest.raises(Diverged, match="at step 6"):
     _fit(_begin(), 20, _bad_batch, **how)
   assert checkpoints.steps(tmp_path) == [4]
   restored = checkpoints.restore(tmp_path, _begin())

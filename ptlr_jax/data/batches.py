@@ -59,6 +59,9 @@ def ilg_batches(
   `options` is config.ilg; `name` is the phase, so that phases draw anew.
   """
 
+  loss = options.loss
+  rescaled = loss.beta or loss.gamma or loss.transformed_mil_weight
+
   def batch_at(i: int) -> Batch:
     _, part, rng = _update(videos, options.batch_size, i, seed=seed, name=name)
     batch = gathered_batch(
@@ -71,6 +74,8 @@ def ilg_batches(
       ],
     )
     batch["labels"] = video_labels(part, num_classes)
+    if not rescaled:
+      return batch
     scale = sampling.draw_scale(
       rng, options.segments, len(options.streams), options.scale
     )

@@ -106,7 +106,7 @@ def _check_options(
   if isinstance(streams, str) or not streams:
     raise InputError(
       f"expected a list of streams, came {streams!r}; pass "
-      "--config.data.streams=\"('rgb','flow')\""
+      "streams=('rgb', 'flow')"
     )
   twice = sorted({name for name in classes if list(classes).count(name) > 1})
   if twice:

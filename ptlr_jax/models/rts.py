@@ -15,7 +15,8 @@ class NetworkRTS(nn.Module):
   f32[B,T,2D], bool[B,T] -> M x logits f32[B,ceil(T/2^m),C+1].
 
   Low-resolution output t of branch m is centred on segment t x 2^m, which is
-  the frame whose pseudo label it learns (index set T^m).
+  the frame whose pseudo label it learns (index set T^m); not so with
+  `centred=False`, where every strided layer moves it on by one.
   """
 
   num_classes: int
