@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ptlr_jax import pseudo_labels
-from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.annotations import Dataset, Video, frame_truth
 from ptlr_jax.pseudo_labels import PseudoLabels
 
 
@@ -71,3 +71,17 @@ def refine(
       )
     )
   return labels, kept
+
+
+def quality(labels: Sequence[PseudoLabels], data: Dataset) -> dict[str, float]:
+  """Precision and recall of the training videos' labels, for the log only.
+
+  See `pseudo_labels.quality`; training never reads it.
+  """
+  return pseudo_labels.quality(
+    labels,
+    (
+      frame_truth(v, len(data.classes), data.seconds_per_segment, data.offset)
+      for v in data.train
+    ),
+  )

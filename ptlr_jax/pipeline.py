@@ -20,12 +20,11 @@ from ptlr_jax import (
   labelling,
   optimizer,
   prediction,
-  pseudo_labels,
   train,
   writers,
 )
 from ptlr_jax.data import batches
-from ptlr_jax.data.annotations import Dataset, Video, frame_truth
+from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.errors import Diverged
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
@@ -244,7 +243,7 @@ class Run:
       labels, kept = labelling.refine(outputs, old, allowed, theta, options)
     else:
       labels = labelling.initial(outputs, allowed, options, self.config.fusion)
-    quality = {**self.quality(labels), "videos_kept": kept}
+    quality = {**labelling.quality(labels, self.data), "videos_kept": kept}
     self.log.rewind(phase.name, -1)
     self.log.append(phase.name, 0, quality)
     writers.write_labels(
@@ -259,18 +258,8 @@ class Run:
     if not any(item.selected.any() for item in labels):
       say(f"{phase.name:<14} no frame of any video is labelled")
 
-  def quality(self, labels: Sequence[PseudoLabels]) -> dict[str, float]:
-    """Precision and recall of the training videos' labels; only logged."""
-    classes = len(self.data.classes)
-    return pseudo_labels.quality(
-      labels,
-      (
-        frame_truth(
-          video, classes, self.data.seconds_per_segment, self.data.offset
-        )
-        for video in self.data.train
-      ),
-    )
+  def _quality_of(self, name: str) -> dict[str, float]:
+    return labelling.quality(self._read_labels(name), self.data)
 
   # Detection and evaluation.
 
@@ -322,8 +311,7 @@ class Run:
         for row, result in scored.items()
       },
       "pseudo_labels": [
-        {"phase": p.name, **self.quality(self._read_labels(p.name))}
-        for p in labels
+        {"phase": p.name, **self._quality_of(p.name)} for p in labels
       ],
       "seed": self.config.seed,
       "simulated": self.config.data.layout == "simulated",
