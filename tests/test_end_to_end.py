@@ -212,6 +212,11 @@ def test_detection_options_need_no_new_training(finished, cache, tmp_path):
   directory = tmp_path / "run"
   for name in ("checkpoints", "labels"):
     shutil.copytree(finished / name, directory / name)
+  config = _read(finished, "config.json")
+  config["detect"] |= {"class_scores": "ptlr", "cas": "minmax"}
+  config["detect"] |= {"contrast": "thresholded"}
+  config["detect"]["sources"] = ["ots", "rts", "ilg"]
+  (directory / "config.json").write_text(json.dumps(config))
   said = _run(
     directory,
     cache,
