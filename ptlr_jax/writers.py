@@ -1,5 +1,6 @@
 """The files of a workdir besides checkpoints, each written atomically."""
 
+import io
 import json
 import os
 import pathlib
@@ -50,25 +51,18 @@ def write_labels(
   ids U[N]; lengths i64[N]; labels u8[sum T, ceil((C+1)/8)], bits packed;
   selected bool[sum T]; columns i64[] = C + 1.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-  try:
-    with temporary.open("wb") as file:
-      np.savez_compressed(
-        file,
-        ids=np.array(ids),
-        lengths=np.array([len(item.selected) for item in labels]),
-        labels=np.packbits(
-          np.concatenate([item.labels for item in labels]), axis=1
-        ),
-        selected=np.concatenate([item.selected for item in labels]),
-        columns=np.array(labels[0].labels.shape[1]),
-      )
-      file.flush()
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  buffer = io.BytesIO()
+  np.savez_compressed(
+    buffer,
+    ids=np.array(ids),
+    lengths=np.array([len(item.selected) for item in labels]),
+    labels=np.packbits(
+      np.concatenate([item.labels for item in labels]), axis=1
+    ),
+    selected=np.concatenate([item.selected for item in labels]),
+    columns=np.array(labels[0].labels.shape[1]),
+  )
+  write_bytes(path, buffer.getvalue())
 
 
 def read_labels(

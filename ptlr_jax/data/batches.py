@@ -58,7 +58,6 @@ def ilg_batches(
 
   `options` is config.ilg; `name` is the phase, so that phases draw anew.
   """
-
   loss = options.loss
   rescaled = loss.beta or loss.gamma or loss.transformed_mil_weight
 
