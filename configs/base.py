@@ -95,6 +95,7 @@ def get_config() -> ConfigDict:
   config.labels = ConfigDict(
     {
       "cas": "softmax_minmax",  # or minmax, raw_minmax, softmax, raw
+      "network_cas": "probability",  # or minmax, of OTS and RTS
       "high": 0.7,
       "low": 0.1,
       "class_filter": True,  # only the video's own classes label frames
@@ -119,6 +120,9 @@ def get_config() -> ConfigDict:
     "batch_size": 16,
     "learning_rate": 1e-3,
     "loss_average": "batch",  # or video
+    "class_balance": False,  # True: actions and background weigh the same
+    "label_smoothing": 0.0,
+    "temperature": 1.0,  # of the softmax in prediction
   }
   model = {"width": 2048, "dropout": 0.7, "leaky_slope": 0.01}
   config.ots = ConfigDict({**network, "model": model})

@@ -62,7 +62,11 @@ def refine(
   labels, kept = [], 0
   for out, before, classes in zip(outputs, old, allowed, strict=True):
     new = pseudo_labels.network_labels(
-      out["cas"], classes, threshold=threshold, several=options.several
+      out["cas"],
+      classes,
+      threshold=threshold,
+      several=options.several,
+      space=options.network_cas,
     )
     kept += options.keep_empty and not pseudo_labels.has_action(new)
     labels.append(

@@ -5,6 +5,7 @@ columns, background last. `mask` is True at valid segments.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -164,6 +165,8 @@ def selected_cross_entropy(
   selected: jax.Array,
   *,
   average: str = "batch",
+  balance: bool = False,
+  smoothing: float = 0.0,
 ) -> jax.Array:
   """Cross-entropy over the selected frames, L_ots of Eq. (6).
 
@@ -171,10 +174,16 @@ def selected_cross_entropy(
 
   The print lacks the minus. `batch` divides by N_in, the frames selected in
   the batch; `video` first averages every video that has any. No frame at all
-  gives 0.
+  gives 0. Beyond the paper: `balance` gives the action and the background
+  frames of the batch half of the weight each where there are both, and
+  `smoothing` mixes that share of the uniform distribution into the targets.
   """
+  if smoothing:
+    targets = (1 - smoothing) * targets + smoothing / targets.shape[-1]
   ce = -(targets * jax.nn.log_softmax(logits, axis=-1)).sum(-1)
   ce = jnp.where(selected, ce, 0)
+  if balance:
+    ce = ce * _balanced(targets, selected)
   if average == "batch":
     return ce.sum() / jnp.maximum(selected.sum(), 1)
   if average == "video":
@@ -184,24 +193,34 @@ def selected_cross_entropy(
   raise ValueError(f"average: expected batch or video, got {average!r}")
 
 
+def _balanced(targets: jax.Array, selected: jax.Array) -> jax.Array:
+  """Weights f32[B,T] of mean 1 over the selected frames; see above."""
+  background = targets.argmax(-1) == targets.shape[-1] - 1
+  kinds = (selected & background, selected & ~background)
+  both = kinds[0].any() & kinds[1].any()
+  half = selected.sum() / 2
+  weights = sum(kind * half / jnp.maximum(kind.sum(), 1) for kind in kinds)
+  return jnp.where(both, weights, 1.0)
+
+
 def branch_cross_entropy(
   branch_logits: Sequence[jax.Array],
   targets: jax.Array,
   selected: jax.Array,
-  *,
-  average: str = "batch",
+  **options: Any,
 ) -> jax.Array:
   """Mean over branches of their own cross-entropy, L_rts of Eq. (7).
 
   M x f32[B,T/2^m,C+1], f32[B,T,C+1], bool[B,T] -> f32[].
 
   Branch m = 1..M learns low-resolution index t where t x 2^m is selected,
-  with the label of frame t x 2^m (the index set T^m).
+  with the label of frame t x 2^m (the index set T^m). `options` as for
+  `selected_cross_entropy`.
   """
   total = jnp.zeros((), branch_logits[0].dtype)
   for m, logits in enumerate(branch_logits, 1):
     step = 2**m
     total += selected_cross_entropy(
-      logits, targets[:, ::step], selected[:, ::step], average=average
+      logits, targets[:, ::step], selected[:, ::step], **options
     )
   return total / len(branch_logits)

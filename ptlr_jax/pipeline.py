@@ -7,12 +7,13 @@ artefact there, written atomically; a phase whose artefact exists is skipped.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-from ml_collections import ConfigDict
+import optax
+from ml_collections import FrozenConfigDict
 
 from ptlr_jax import (
   checkpoints,
@@ -23,101 +24,60 @@ from ptlr_jax import (
   train,
   writers,
 )
+from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.errors import Diverged
+from ptlr_jax.phases import Phase, phases, rows
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
-from ptlr_jax.stages import STAGES
+from ptlr_jax.stages import STAGES, Stage
 
 
-class Phase(NamedTuple):
-  """One line of Algorithm 1; `network` and `stage` (from 1) where it has."""
+class _Network(NamedTuple):
+  """What a network is trained and asked with."""
 
-  name: str
-  kind: str
-  network: str = ""
-  stage: int = 0
+  stage: Stage
+  optimizer: optax.GradientTransformation
+  step: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
 
 
-def phases(config: ConfigDict) -> list[Phase]:
-  """ilg, labels-0, ots-1, labels-1-ots, rts-1, ..., detect, evaluate."""
-  found = [Phase("ilg", "train", "ilg"), Phase("labels-0", "labels", "ilg")]
-  for n in range(1, config.ptlr.stages + 1):
-    for net in config.ptlr.networks:
-      found.append(Phase(f"{net}-{n}", "train", net, n))
-      found.append(Phase(f"labels-{n}-{net}", "labels", net, n))
-  return [*found, Phase("detect", "detect"), Phase("evaluate", "evaluate")]
+@functools.cache
+def _network(
+  name: str, classes: int, options: FrozenConfigDict, adam: FrozenConfigDict
+) -> _Network:
+  """One a network and its settings, so that nothing is compiled twice."""
+  stage = STAGES[name](classes, options.to_dict())
+  tx = optimizer.adam(options.learning_rate, **adam)
+  return _Network(stage, tx, train.make_step(stage.loss, tx))
 
 
 @dataclasses.dataclass
 class Run:
   """One run: a resolved config, its data and its workdir."""
 
-  config: ConfigDict
+  config: FrozenConfigDict
   data: Dataset
   workdir: Path
 
   def __post_init__(self):
-    classes = len(self.data.classes)
-    self.log = writers.MetricsLog(self.workdir / "metrics.jsonl")
-    self.stages = {
-      name: STAGES[name](classes, self.config[name].to_dict())
-      for name in STAGES
-    }
-    self._optimizers = {
-      name: optimizer.adam(
-        self.config[name].learning_rate, **self.config.optimizer
-      )
-      for name in STAGES
-    }
-    # One step function a network, so that later stages compile nothing anew.
-    self._steps = {
-      name: train.make_step(stage.loss, self._optimizers[name])
-      for name, stage in self.stages.items()
+    classes, adam = len(self.data.classes), self.config.optimizer
+    self.files = Artefacts(self.config, self.workdir)
+    self.log = self.files.log
+    self.networks = {
+      name: _network(name, classes, self.config[name], adam) for name in STAGES
     }
     self.widths = {
       name: x.shape[1] for name, x in self.data.train[0].features.items()
     }
 
-  # What the workdir holds.
-
-  def checkpoint_dir(self, name: str) -> Path:
-    """Checkpoints of a training phase."""
-    return self.workdir / "checkpoints" / name
-
-  def label_path(self, name: str) -> Path:
-    """Pseudo labels of a labels phase."""
-    return self.workdir / "labels" / f"{name}.npz"
-
-  def rows(self) -> list[str]:
-    """The lines of the mAP table: the ILG, then every stage."""
-    stages = range(1, self.config.ptlr.stages + 1)
-    return ["ilg", *(f"stage-{n}" for n in stages)]
-
-  def detection_path(self, row: str) -> Path:
-    """Detections of a line of the table; the last line is the result."""
-    if row == self.rows()[-1]:
-      return self.workdir / "detections.json"
-    return self.workdir / "detections" / f"{row}.json"
-
-  def is_done(self, phase: Phase) -> bool:
-    """Whether the phase's artefact is there."""
-    if phase.kind == "train":
-      return checkpoints.is_finished(self.checkpoint_dir(phase.name))
-    if phase.kind == "labels":
-      return self.label_path(phase.name).exists()
-    if phase.kind == "detect":
-      return all(self.detection_path(row).exists() for row in self.rows())
-    return (self.workdir / "metrics.json").exists()
-
   def run(self) -> dict[str, Any]:
     """Runs what is missing and returns the metrics."""
     for phase in phases(self.config):
-      if self.is_done(phase):
+      if self.files.is_done(phase):
         say(f"{phase.name:<14} done before")
         if phase.kind == "train":  # a kill may have come before the tidying
-          checkpoints.tidy(self.checkpoint_dir(phase.name))
+          checkpoints.tidy(self.files.checkpoint_dir(phase.name))
       else:
         getattr(self, f"_{phase.kind}")(phase)
     return writers.read_json(self.workdir / "metrics.json")
@@ -129,19 +89,21 @@ class Run:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
   def _initial_params(self, phase: Phase) -> Any:
-    params = self.stages[phase.network].init(
+    params = self.networks[phase.network].stage.init(
       jax.random.fold_in(self._key(phase.name), 0), self.widths
     )
     if self.config.ptlr.warm_start and phase.stage > 1:
-      before = self.checkpoint_dir(f"{phase.network}-{phase.stage - 1}")
+      before = self.files.checkpoint_dir(f"{phase.network}-{phase.stage - 1}")
       params = checkpoints.final_params(before, params)
     return params
 
   def params(self, name: str, network: str) -> Any:
     """Final parameters of a finished training phase."""
-    init = functools.partial(self.stages[network].init, widths=self.widths)
+    init = functools.partial(
+      self.networks[network].stage.init, widths=self.widths
+    )
     template = jax.eval_shape(init, jax.random.key(0))
-    return checkpoints.final_params(self.checkpoint_dir(name), template)
+    return checkpoints.final_params(self.files.checkpoint_dir(name), template)
 
   def _batches(self, phase: Phase):
     """The function from an update's number to its batch."""
@@ -162,10 +124,10 @@ class Run:
   def _train(self, phase: Phase) -> None:
     options, directory = (
       self.config[phase.network],
-      self.checkpoint_dir(phase.name),
+      self.files.checkpoint_dir(phase.name),
     )
     params = self._initial_params(phase)
-    state = train.create(params, self._optimizers[phase.network])
+    state = train.create(params, self.networks[phase.network].optimizer)
     restored = checkpoints.restore(directory, state)
     state = state if restored is None else restored
     start = int(state.step)
@@ -181,7 +143,7 @@ class Run:
     try:
       state = train.fit(
         state,
-        self._steps[phase.network],
+        self.networks[phase.network].step,
         self._batches(phase),
         steps=options.steps,
         key=jax.random.fold_in(self._key(phase.name), 1),
@@ -207,7 +169,7 @@ class Run:
   def _predict(self, name: str, network: str, videos: Sequence[Video]):
     uniform = self.config.predict.sampling == "uniform"
     return prediction.predict(
-      self.stages[network],
+      self.networks[network].stage,
       self.params(name, network),
       videos,
       batch_size=self.config.predict.batch_size,
@@ -217,7 +179,7 @@ class Run:
   def _read_labels(self, name: str) -> list[PseudoLabels]:
     videos = self.data.train
     return writers.read_labels(
-      self.label_path(name),
+      self.files.label_path(name),
       [video.id for video in videos],
       [video.num_segments for video in videos],
     )
@@ -247,7 +209,7 @@ class Run:
     self.log.rewind(phase.name, -1)
     self.log.append(phase.name, 0, quality)
     writers.write_labels(
-      self.label_path(phase.name), [video.id for video in videos], labels
+      self.files.label_path(phase.name), [video.id for video in videos], labels
     )
     say(
       f"{phase.name:<14} precision {100 * quality['precision']:.1f}  recall "
@@ -267,8 +229,8 @@ class Run:
     del phase
     videos = self.data.test
     ilg = self._predict("ilg", "ilg", videos)
-    for n, row in enumerate(self.rows()):
-      path = self.detection_path(row)
+    for n, row in enumerate(rows(self.config)):
+      path = self.files.detection_path(row)
       if path.exists():
         continue
       networks = self.config.ptlr.networks if n else ()
@@ -297,15 +259,15 @@ class Run:
     del phase
     prefix = self.config.data.id_prefix
     detections = {
-      row: writers.read_json(self.detection_path(row))["results"]
-      for row in self.rows()
+      row: writers.read_json(self.files.detection_path(row))["results"]
+      for row in rows(self.config)
     }
     scored = detection.evaluate(
       detections, self.data, self.config.evaluate.protocol, prefix
     )
     labels = [p for p in phases(self.config) if p.kind == "labels"]
     metrics = {
-      **scored[self.rows()[-1]],
+      **scored[rows(self.config)[-1]],
       "stages": {
         row: {k: result[k] for k in ("protocol", "mAP", "averages")}
         for row, result in scored.items()

@@ -114,12 +114,18 @@ def network_labels(
   *,
   threshold: float,
   several: str = "highest",
+  space: str = "probability",
 ) -> PseudoLabels:
   """Labels from the probabilities of OTS or RTS (Sec. III-D), theta_p.
 
-  f[T,C+1], bool[C] -> labels; background by its own column.
+  f[T,C+1], bool[C] -> labels; background by its own column. In the space
+  `minmax` the threshold of an action is relative to its probabilities in this
+  video, as it is for the ILG's CAS; the background's stays absolute.
   """
-  actions = _actions(cas, allowed, threshold, several)
+  if space not in ("probability", "minmax"):
+    raise ValueError(f"space: expected probability or minmax, got {space!r}")
+  scores = minmax(cas) if space == "minmax" else cas
+  actions = _actions(scores, allowed, threshold, several)
   return _join(actions, cas[:, -1] > threshold)
 
 

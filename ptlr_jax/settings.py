@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "labels.cas": _CAS_SPACES,
   "labels.several": ("highest", "multi_hot"),
   "labels.update_rule": ("replace", "merge"),
+  "labels.network_cas": ("probability", "minmax"),
   "ots.loss_average": ("batch", "video"),
   "rts.loss_average": ("batch", "video"),
   "rts.upsampling": ("copy", "nearest", "linear"),
@@ -69,11 +70,21 @@ _AT_LEAST: dict[str, float] = {
   "ots.batch_size": 1,
   "rts.steps": 1,
   "rts.batch_size": 1,
+  "ots.temperature": 1e-3,
+  "rts.temperature": 1e-3,
   "rts.model.branches": 1,
   "predict.batch_size": 1,
   "detect.threshold_step": 1e-6,
   "detect.upsampling": 1,
 }
+
+_SHARES = (
+  "ilg.model.dropout",
+  "ots.model.dropout",
+  "rts.model.dropout",
+  "ots.label_smoothing",
+  "rts.label_smoothing",
+)
 
 # What the elements of a sequence must be; streams, networks and sources are
 # held to their names below.
@@ -118,7 +129,7 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for key, low in _AT_LEAST.items():
     if flat[key] < low:
       yield f"--config.{key}: expected at least {low:g}, got {flat[key]!r}"
-  for key in ("ots.model.dropout", "rts.model.dropout", "ilg.model.dropout"):
+  for key in _SHARES:
     if not 0 <= flat[key] < 1:
       yield f"--config.{key}: expected a rate in [0, 1), got {flat[key]!r}"
   streams = flat["ilg.streams"]

@@ -190,15 +190,23 @@ def _refinement(
   return Stage(init, loss, predict)
 
 
+def _cross_entropy_options(options: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    "average": options["loss_average"],
+    "balance": options["class_balance"],
+    "smoothing": options["label_smoothing"],
+  }
+
+
 def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:
   """Network-OTS, Eq. (6)."""
   return _refinement(
     "ots",
     ots.NetworkOTS(num_classes, **options["model"]),
     functools.partial(
-      losses.selected_cross_entropy, average=options["loss_average"]
+      losses.selected_cross_entropy, **_cross_entropy_options(options)
     ),
-    lambda logits, mask: jax.nn.softmax(logits),
+    lambda logits, mask: jax.nn.softmax(logits / options["temperature"]),
   )
 
 
@@ -208,10 +216,13 @@ def _rts(num_classes: int, options: Mapping[str, Any]) -> Stage:
     "rts",
     rts.NetworkRTS(num_classes, **options["model"]),
     functools.partial(
-      losses.branch_cross_entropy, average=options["loss_average"]
+      losses.branch_cross_entropy, **_cross_entropy_options(options)
     ),
-    functools.partial(
-      rts.combine, mode=options["upsampling"], average=options["average"]
+    lambda logits, mask: rts.combine(
+      [branch / options["temperature"] for branch in logits],
+      mask,
+      mode=options["upsampling"],
+      average=options["average"],
     ),
   )
 

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import command_line, detection_map, pipeline, settings
+from ptlr_jax import command_line, detection_map, phases, settings
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
@@ -62,7 +62,7 @@ def test_the_baseline_is_one_stream_without_losses_or_stages(name):
   config = _config(name)
   assert config.ilg.streams == ("fused",)
   assert {config.ilg.loss[k] for k in ("alpha", "beta", "gamma")} == {0}
-  names = [phase.name for phase in pipeline.phases(config)]
+  names = [phase.name for phase in phases.phases(config)]
   assert names == ["ilg", "labels-0", "detect", "evaluate"]
   other = _config(name.removesuffix("_basnet"))
   changed = settings.differences(other, config)
@@ -96,7 +96,7 @@ def test_activitynet_has_its_own_protocol_and_settings():
 def test_the_phases_are_algorithm_1():
   config = base.get_config()
   config.ptlr.stages = 2
-  assert [phase.name for phase in pipeline.phases(config)] == [
+  assert [phase.name for phase in phases.phases(config)] == [
     *("ilg", "labels-0"),
     *("ots-1", "labels-1-ots", "rts-1", "labels-1-rts"),
     *("ots-2", "labels-2-ots", "rts-2", "labels-2-rts"),

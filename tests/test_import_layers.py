@@ -23,10 +23,12 @@ TABLE = {
   "settings": "detection_map data.layouts errors",
   "workdir": "ml_collections detection_map settings writers errors",
   # Algorithm 1: no loss terms, no models, no file formats.
+  "phases": "settings",
+  "artefacts": "checkpoints phases writers",
   "pipeline": (
-    "jax ml_collections checkpoints detection labelling optimizer prediction "
-    "progress pseudo_labels stages train writers errors data.annotations "
-    "data.batches"
+    "jax ml_collections optax artefacts checkpoints detection labelling "
+    "optimizer phases prediction progress pseudo_labels stages train writers "
+    "errors data.annotations data.batches"
   ),
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "jax flax optax errors",

@@ -1,0 +1,168 @@
+"""Readings of the paper's silent points, tried one at a time.
+
+python benchmarks/choices.py --config=configs/thumos14_small.py \
+  --config.data.root=ROOT --workdir=runs/choices --seeds=0,1,2 \
+  [--arms=paper,balance] [--config.SECTION.KEY=VALUE ...]
+
+Every seed splits the training videos anew, trains on one half and is scored on
+the other: no test video is looked at. What arms have in common is trained
+once. Arms that are finished are not run again; `--report` only prints what is
+there, as Markdown: mAP 0.1:0.7 of the ILG and of each stage, mean and standard
+deviation over seeds, and the pseudo labels' action precision and recall.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from ptlr_jax import command_line, pipeline, workdir
+from ptlr_jax.artefacts import Artefacts
+from ptlr_jax.data.loading import load
+
+BOTH = ("ots", "rts")
+
+
+def both(key, value):
+  """The same value for OTS and RTS."""
+  return {f"{net}.{key}": value for net in BOTH}
+
+
+BEYOND = {**both("class_balance", True), "rts.upsampling": "nearest"}
+RELATIVE = {"labels.network_cas": "minmax", "rts.upsampling": "nearest"}
+
+# Deltas of the configuration given; "paper" is that configuration itself.
+ARMS = {
+  "paper": {},
+  # Labels.
+  "labels.cas=minmax": {"labels.cas": "minmax"},
+  "labels.cas=raw_minmax": {"labels.cas": "raw_minmax"},
+  "labels.cas=softmax": {"labels.cas": "softmax"},
+  "labels.cas=raw": {"labels.cas": "raw"},
+  "class_filter=False": {"labels.class_filter": False},
+  "keep_empty=False": {"labels.keep_empty": False},
+  "multi_hot": {"labels.several": "multi_hot"},
+  "update_rule=merge": {"labels.update_rule": "merge"},
+  "network_cas=minmax": {"labels.network_cas": "minmax"},
+  # Training.
+  "warm_start": {"ptlr.warm_start": True},
+  "steps=150": both("steps", 150),
+  "steps=1200": both("steps", 1200),
+  "learning_rate=3e-4": both("learning_rate", 3e-4),
+  "learning_rate=3e-3": both("learning_rate", 3e-3),
+  "dropout=0": both("model.dropout", 0.0),
+  "dropout=0.5": both("model.dropout", 0.5),
+  "width=256": both("model.width", 256),
+  "loss per video": both("loss_average", "video"),
+  # Calibration.
+  "class_balance": both("class_balance", True),
+  "label_smoothing=0.2": both("label_smoothing", 0.2),
+  "temperature=2": both("temperature", 2.0),
+  "temperature=0.5": both("temperature", 0.5),
+  # Network-RTS.
+  "upsampling=nearest": {"rts.upsampling": "nearest"},
+  "upsampling=linear": {"rts.upsampling": "linear"},
+  "average=logit": {"rts.average": "logit"},
+  "branches=2": {"rts.model.branches": 2},
+  # Detection; nothing is trained.
+  "class_scores=ptlr": {"detect.class_scores": "ptlr"},
+  "detect.cas=minmax": {"detect.cas": "minmax"},
+  "ilg_cas=softmax_minmax": {"detect.ilg_cas": "softmax_minmax"},
+  "contrast=thresholded": {"detect.contrast": "thresholded"},
+  "nms=0.5": {"detect.nms": 0.5},
+  "nms=0.4": {"detect.nms": 0.4},
+  "sources + ilg": {"detect.sources": ("ots", "rts", "ilg")},
+  # Together.
+  "balance, nearest": BEYOND,
+  "relative, nearest": RELATIVE,
+  "balance, relative, nearest": {**BEYOND, **RELATIVE},
+}
+
+
+def configuration(config, seed: int, changes) -> FrozenConfigDict:
+  """The delta of an arm, on a split of its own."""
+  config = ConfigDict(config.to_dict())
+  split = {"data.holdout": 0.5, "data.holdout_seed": seed, "seed": seed}
+  config.update_from_flattened_dict({**split, **changes})
+  return FrozenConfigDict(config)
+
+
+def run(config, data, directory: Path) -> None:
+  """Runs an arm on what earlier arms of its seed have left."""
+  workdir.prepare(directory, config)
+  files = Artefacts(config, directory)
+  for other in sorted(directory.parent.glob("*/config.json")):
+    if other.parent != directory:
+      theirs = FrozenConfigDict(json.loads(other.read_text()))
+      files.adopt(Artefacts(theirs, other.parent))
+  pipeline.Run(config, data, directory).run()
+
+
+def results(root: Path, arm: str, seeds) -> list[dict]:
+  """What the finished seeds of an arm measured."""
+  paths = [root / f"seed-{seed}" / arm / "metrics.json" for seed in seeds]
+  return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def spread(values) -> str:
+  """Mean and standard deviation in percent."""
+  values = 100 * np.array(values)
+  if len(values) == 1:
+    return f"{values[0]:.1f}"
+  return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
+
+
+def report(root: Path, arms, seeds) -> str:
+  """The Markdown table of all arms."""
+  lines, width = [], 0
+  average = "0.1:0.7"
+  for arm in arms:
+    found = results(root, arm, seeds)
+    if not found:
+      continue
+    stages = list(found[0]["stages"])
+    cells = [
+      spread([r["stages"][s]["averages"][average] for r in found])
+      for s in stages
+    ]
+    width = max(width, len(cells))
+    quality = []
+    for i in range(len(found[0]["pseudo_labels"])):
+      rows = [r["pseudo_labels"][i] for r in found]
+      p = 100 * np.mean([row["action_precision"] for row in rows])
+      r = 100 * np.mean([row["action_recall"] for row in rows])
+      quality.append(f"{p:.0f}/{r:.0f}")
+    lines.append((arm, len(found), cells, " ".join(quality)))
+  head = ["arm", "seeds", "ILG", *(f"stage {n}" for n in range(1, width))]
+  text = [f"| {' | '.join(head)} | labels, action precision/recall |"]
+  text.append("|---" * (len(head) + 1) + "|")
+  for arm, count, cells, quality in lines:
+    cells = cells + [""] * (width - len(cells))
+    text.append(f"| {arm} | {count} | {' | '.join(cells)} | {quality} |")
+  return "\n".join(text)
+
+
+def main() -> None:
+  """Command line."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--workdir", type=Path, required=True)
+  parser.add_argument("--seeds", default="0,1,2")
+  parser.add_argument("--arms", default=",".join(ARMS).replace(", ", "; "))
+  parser.add_argument("--report", action="store_true")
+  args, rest = parser.parse_known_args()
+  arms = [arm.replace("; ", ", ") for arm in args.arms.split(",")]
+  seeds = [int(seed) for seed in args.seeds.split(",")]
+  if not args.report:
+    base = command_line.parse(["", f"--workdir={args.workdir}", *rest]).config
+    for seed in seeds:
+      data = load(configuration(base, seed, {}).data)
+      for arm in arms:
+        config = configuration(base, seed, ARMS[arm])
+        run(config, data, args.workdir / f"seed-{seed}" / arm)
+  print(report(args.workdir, arms, seeds))
+
+
+if __name__ == "__main__":
+  main()
