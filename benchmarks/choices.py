@@ -69,6 +69,7 @@ ARMS = {
   # Detection; nothing is trained.
   "class_scores=ptlr": {"detect.class_scores": "ptlr"},
   "detect.cas=minmax": {"detect.cas": "minmax"},
+  "detect.cas=logit_minmax": {"detect.cas": "logit_minmax"},
   "ilg_cas=softmax_minmax": {"detect.ilg_cas": "softmax_minmax"},
   "contrast=thresholded": {"detect.contrast": "thresholded"},
   "nms=0.5": {"detect.nms": 0.5},

@@ -4,6 +4,8 @@ Where the paper is silent the default is BaS-Net's or the field's custom; each
 such choice is a key here, with its alternatives beside it.
 """
 
+import importlib
+
 from ml_collections import ConfigDict
 
 
@@ -149,7 +151,7 @@ def get_config() -> ConfigDict:
       "class_scores": "ilg",  # or ptlr: mean of OTS and RTS
       "class_threshold": 0.25,
       "class_fallback": True,  # none passes: keep the best one
-      "cas": "probability",  # or minmax, of OTS and RTS
+      "cas": "probability",  # or minmax, logit_minmax, of OTS and RTS
       "threshold_first": 0.0,
       "threshold_last": 0.5,
       "threshold_step": 0.025,
@@ -164,6 +166,11 @@ def get_config() -> ConfigDict:
 
   config.evaluate = ConfigDict({"protocol": "thumos14"})
   return config
+
+
+def named(name: str) -> ConfigDict:
+  """What configs/`name`.py says."""
+  return importlib.import_module(f"configs.{name}").get_config()
 
 
 def early_fusion(config: ConfigDict) -> ConfigDict:

@@ -1,8 +1,8 @@
-"""The command line of `main`: flags to a checked, frozen configuration."""
+"""The command lines: flags to a checked, frozen configuration."""
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
 from ptlr_jax import settings
-from ptlr_jax.errors import InputError
+from ptlr_jax.errors import Diverged, InputError
 
 USAGE = (
   "usage: python -m ptlr_jax.main --config=configs/NAME.py --workdir=DIR "
@@ -23,28 +23,33 @@ class Arguments(NamedTuple):
 
   config: FrozenConfigDict
   workdir: Path
+  others: dict[str, str]
 
 
-def _flag_values(argv: Sequence[str]) -> flags.FlagValues:
+def _flag_values(
+  argv: Sequence[str], others: Mapping[str, str]
+) -> flags.FlagValues:
   values = flags.FlagValues()
   # It looks for the overrides in sys.argv unless it is given another.
   config_flags.DEFINE_config_file(
     "config", lock_config=True, flag_values=values, sys_argv=list(argv)
   )
   flags.DEFINE_string("workdir", None, "folder of this run", flag_values=values)
+  for name, default in others.items():
+    flags.DEFINE_string(name, default, "", flag_values=values)
   return values
 
 
-def _config_path(argv: Sequence[str]) -> str:
+def _config_path(argv: Sequence[str], usage: str) -> str:
   """The last --config=PATH or --config PATH."""
   path = None
   for arg, following in zip(argv, [*argv[1:], ""], strict=True):
     if match := re.match(r"--?config(?:=(.*)|$)", arg):
       path = following if match[1] is None else match[1]
   if not path:
-    raise InputError(f"--config: expected a file, got none; {USAGE}")
+    raise InputError(f"--config: expected a file, got none; {usage}")
   if not Path(path.partition(":")[0]).is_file():
-    raise InputError(f"--config: expected a file, {path} is none; {USAGE}")
+    raise InputError(f"--config: expected a file, {path} is none; {usage}")
   return path
 
 
@@ -54,7 +59,7 @@ def _config_of(path: str) -> ConfigDict:
   # for, wherever the command is called from.
   sys.path.append(str(Path(path).absolute().parent.parent))
   argv = ["", f"--config={path}"]
-  values = _flag_values(argv)
+  values = _flag_values(argv, {})
   try:
     values(argv)
     config: Any = values["config"].value
@@ -87,30 +92,62 @@ def _unknown_keys(argv: Sequence[str], config: ConfigDict) -> list[str]:
   return lines
 
 
-def _parsed(argv: Sequence[str]) -> flags.FlagValues:
-  path = _config_path(argv)
+def _parsed(
+  argv: Sequence[str], usage: str, others: Mapping[str, str]
+) -> flags.FlagValues:
+  path = _config_path(argv, usage)
   if unknown := _unknown_keys(argv, _config_of(path)):
     raise InputError(*unknown)
-  values = _flag_values(argv)
+  values = _flag_values(argv, others)
   try:
     rest = values(argv)
   except flags.Error as error:
-    raise InputError(f"{error}; {USAGE}") from None
+    raise InputError(f"{error}; {usage}") from None
   if rest[1:]:
-    raise InputError(f"expected flags only, got {rest[1]!r}; {USAGE}")
+    raise InputError(f"expected flags only, got {rest[1]!r}; {usage}")
   return values
 
 
-def parse(argv: Sequence[str]) -> Arguments:
+def parse(
+  argv: Sequence[str],
+  usage: str = USAGE,
+  others: Mapping[str, str] | None = None,
+) -> Arguments:
   """Reads the command line.
+
+  `others` are flags of the command's own, {name: default}.
 
   Raises:
     InputError: a line for everything that is wrong with it.
   """
-  values = _parsed(argv)
+  others = others or {}
+  values = _parsed(argv, usage, others)
   workdir = values["workdir"].value
   if not workdir:
-    raise InputError(f"--workdir: expected a folder, got none; {USAGE}")
+    raise InputError(f"--workdir: expected a folder, got none; {usage}")
   config: Any = values["config"].value
   settings.check(config)
-  return Arguments(FrozenConfigDict(config), Path(workdir))
+  own = {name: values[name].value for name in others}
+  return Arguments(FrozenConfigDict(config), Path(workdir), own)
+
+
+def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
+  """Runs a command on `sys.argv`; exits with 2 for a mistake in what was given.
+
+  Every error of ours is shown as lines, without a traceback.
+  """
+  if {"-h", "--help"} & set(sys.argv):
+    print(f"{doc}\n{usage}\nEvery key: configs/base.py")
+    return
+  try:
+    run(sys.argv)
+  except InputError as error:
+    sys.exit(_complain(error.lines, 2))
+  except Diverged as error:
+    sys.exit(_complain([str(error)], 1))
+
+
+def _complain(lines: Sequence[str], status: int) -> int:
+  for line in lines:
+    print(f"ptlr_jax: {line}", file=sys.stderr)
+  return status

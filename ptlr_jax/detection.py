@@ -49,6 +49,7 @@ def detect(
   options: Any,
   fusion: Mapping[str, float],
   topk_ratio: int,
+  logits: Mapping[str, np.ndarray] | None = None,
 ) -> list[dict[str, Any]]:
   """Detections of one video, by decreasing score (Sec. III-D, inference).
 
@@ -59,6 +60,7 @@ def detect(
     options: config.detect.
     fusion: weights of the streams.
     topk_ratio: of the MIL loss.
+    logits: of OTS and RTS, {name: f[T,C+1]}, for `options.cas` logit_minmax.
   """
   scores = video_scores(
     ilg,
@@ -68,8 +70,9 @@ def detect(
     topk_ratio=topk_ratio,
   )
   kept = kept_classes(scores, options.class_threshold, options.class_fallback)
-  sources = [networks[name] for name in networks if name in options.sources]
-  if options.cas == "minmax":
+  said = (logits or {}) if options.cas == "logit_minmax" else networks
+  sources = [said[name] for name in networks if name in options.sources]
+  if options.cas != "probability":
     sources = [pseudo_labels.minmax(cas) for cas in sources]
   if not networks or "ilg" in options.sources:
     sources.append(

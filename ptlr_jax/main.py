@@ -5,17 +5,15 @@ python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
 
 import logging
 import os
-import sys
 from collections.abc import Sequence
 
 from ptlr_jax import command_line, workdir
-from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.progress import say
 
 
 def run(argv: Sequence[str]) -> None:
   """Starts a run, goes on with one, or shows a finished one again."""
-  config, directory = command_line.parse(argv)
+  config, directory, _ = command_line.parse(argv)
   workdir.prepare(directory, config)
   if metrics := workdir.finished(directory):
     say(f"{directory}: finished before; nothing to do")
@@ -35,22 +33,8 @@ def run(argv: Sequence[str]) -> None:
 
 
 def main() -> None:
-  """Command line entry; exits with 2 for a mistake in what was given."""
-  if {"-h", "--help"} & set(sys.argv):
-    print(f"{__doc__}\n{command_line.USAGE}\nEvery key: configs/base.py")
-    return
-  try:
-    run(sys.argv)
-  except InputError as error:
-    sys.exit(_complain(error.lines, 2))
-  except Diverged as error:
-    sys.exit(_complain([str(error)], 1))
-
-
-def _complain(lines: Sequence[str], status: int) -> int:
-  for line in lines:
-    print(f"ptlr_jax: {line}", file=sys.stderr)
-  return status
+  """Command line entry."""
+  command_line.execute(run, __doc__ or "", command_line.USAGE)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,10 @@ class Run:
       bar = Progress(f"detect {row}", len(videos), unit="video")
       results = {}
       for i, video in enumerate(videos):
-        cas = {net: outputs[net][i]["cas"] for net in networks}
+        cas, logits = (
+          {net: outputs[net][i][name] for net in networks}
+          for name in ("cas", "logits")
+        )
         results[video.id.removeprefix(self.config.data.id_prefix)] = (
           detection.detect(
             ilg[i],
@@ -249,6 +252,7 @@ class Run:
             options=self.config.detect,
             fusion=self.config.fusion,
             topk_ratio=self.config.ilg.loss.topk_ratio,
+            logits=logits,
           )
         )
         bar.at(i + 1)

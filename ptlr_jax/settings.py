@@ -29,7 +29,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "predict.sampling": ("own", "uniform"),
   "detect.ilg_cas": _CAS_SPACES,
   "detect.class_scores": ("ilg", "ptlr"),
-  "detect.cas": ("probability", "minmax"),
+  "detect.cas": ("probability", "minmax", "logit_minmax"),
   "detect.contrast": ("cas", "thresholded"),
 }
 

@@ -9,7 +9,6 @@ A stage is three functions of arrays. A batch is a dict:
   targets   f32[B,T,C+1], selected bool[B,T]: pseudo labels       (ots, rts)
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -162,15 +161,22 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
 
 
 def _refinement(
-  name: str,
+  options: Mapping[str, Any],
   net: nn.Module,
   loss_of: Callable[..., jax.Array],
-  cas_of: Callable[[Any, jax.Array], jax.Array],
+  heads: Callable[..., tuple[jax.Array, jax.Array]],
 ) -> Stage:
   """A network that learns pseudo labels from the fused features.
 
-  It predicts {"cas": probabilities f32[B,T,C+1]}.
+  `heads(outputs, mask, temperature)` are its probabilities and its logits. It
+  predicts {"cas": probabilities f32[B,T,C+1], "logits": f32[B,T,C+1]}.
   """
+  name = type(net).__name__.removeprefix("Network").lower()
+  how = {
+    "average": options["loss_average"],
+    "balance": options["class_balance"],
+    "smoothing": options["label_smoothing"],
+  }
 
   def init(key, widths):
     return net.init(key, *_init_input(widths, "fused"))["params"]
@@ -181,49 +187,41 @@ def _refinement(
 
   def loss(params, batch, key):
     outputs = apply(params, batch, deterministic=False, rngs={"dropout": key})
-    value = loss_of(outputs, batch["targets"], batch["selected"])
+    value = loss_of(outputs, batch["targets"], batch["selected"], **how)
     return value, {name: value}
 
   def predict(params, batch):
-    return {"cas": cas_of(apply(params, batch), batch["mask"])}
+    outputs, mask = apply(params, batch), batch["mask"]
+    cas, logits = heads(outputs, mask, options["temperature"])
+    return {"cas": cas, "logits": logits}
 
   return Stage(init, loss, predict)
-
-
-def _cross_entropy_options(options: Mapping[str, Any]) -> dict[str, Any]:
-  return {
-    "average": options["loss_average"],
-    "balance": options["class_balance"],
-    "smoothing": options["label_smoothing"],
-  }
 
 
 def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:
   """Network-OTS, Eq. (6)."""
   return _refinement(
-    "ots",
+    options,
     ots.NetworkOTS(num_classes, **options["model"]),
-    functools.partial(
-      losses.selected_cross_entropy, **_cross_entropy_options(options)
-    ),
-    lambda logits, mask: jax.nn.softmax(logits / options["temperature"]),
+    losses.selected_cross_entropy,
+    lambda logits, mask, t: (jax.nn.softmax(logits / t), logits),
   )
 
 
 def _rts(num_classes: int, options: Mapping[str, Any]) -> Stage:
   """Network-RTS, Eq. (7)."""
+  mode, average = options["upsampling"], options["average"]
+
+  def heads(branches, mask, t):
+    soft = [logits / t for logits in branches]
+    cas = rts.combine(soft, mask, mode=mode, average=average)
+    return cas, rts.mean_of_branches(branches, mask, mode=mode)
+
   return _refinement(
-    "rts",
+    options,
     rts.NetworkRTS(num_classes, **options["model"]),
-    functools.partial(
-      losses.branch_cross_entropy, **_cross_entropy_options(options)
-    ),
-    lambda logits, mask: rts.combine(
-      [branch / options["temperature"] for branch in logits],
-      mask,
-      mode=options["upsampling"],
-      average=options["average"],
-    ),
+    losses.branch_cross_entropy,
+    heads,
   )
 
 

@@ -10,6 +10,9 @@ from ml_collections import FrozenConfigDict
 from ptlr_jax import detection_map, settings, writers
 from ptlr_jax.errors import InputError
 
+SIMULATED = (
+  "Simulated features: no number here is a THUMOS14 or ActivityNet result."
+)
 _TRACES = ("checkpoints", "labels", "detections.json", "metrics.json")
 
 
@@ -57,11 +60,7 @@ def finished(directory: Path) -> dict[str, Any] | None:
 
 def table(metrics: dict[str, Any]) -> str:
   """The mAP table of a run, in percent: the ILG, then every stage."""
-  note = (
-    "Simulated features: no number here is a THUMOS14 or ActivityNet result.\n"
-    if metrics["simulated"]
-    else ""
-  )
+  note = f"{SIMULATED}\n" if metrics["simulated"] else ""
   rows = list(metrics["stages"].items())
   protocol = metrics["protocol"]
   return (

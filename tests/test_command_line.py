@@ -29,8 +29,8 @@ def _line(*args):
 
 
 def test_overrides_change_the_file_and_nothing_else():
-  plain, workdir = _parse(CONFIG, WORKDIR)
-  config, _ = _parse(
+  plain, workdir, _ = _parse(CONFIG, WORKDIR)
+  config, _, _ = _parse(
     CONFIG,
     WORKDIR,
     "--config.ilg.steps=3",

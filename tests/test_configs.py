@@ -27,7 +27,7 @@ def test_all_are_here():
 def test_a_configuration_loads_from_the_command_line(name, tmp_path):
   path = ROOT / "configs" / f"{name}.py"
   argv = ["main", f"--config={path}", f"--workdir={tmp_path / 'run'}"]
-  config, workdir = command_line.parse(argv)
+  config, workdir, _ = command_line.parse(argv)
   assert isinstance(config, FrozenConfigDict)
   assert config.to_dict() == _config(name).to_dict()
   assert workdir == tmp_path / "run"

@@ -79,6 +79,19 @@ def upsample(
   return jnp.take_along_axis(cas, jnp.minimum(index, last)[..., None], 1)
 
 
+def mean_of_branches(
+  values: Sequence[jax.Array], mask: jax.Array, *, mode: str
+) -> jax.Array:
+  """Low-resolution values, upsampled and averaged over the branches.
+
+  M x f32[B,T/2^m,C], bool[B,T] -> f32[B,T,C]; `mode` as for `upsample`.
+  """
+  total = jnp.zeros((*mask.shape, values[0].shape[-1]), values[0].dtype)
+  for m, value in enumerate(values, 1):
+    total += upsample(value, 2**m, mask.sum(1), mask.shape[1], mode)
+  return total / len(values)
+
+
 def combine(
   branch_logits: Sequence[jax.Array],
   mask: jax.Array,
@@ -88,16 +101,14 @@ def combine(
 ) -> jax.Array:
   """The output of Network-RTS: the mean of its upsampled branches.
 
-  M x f32[B,T/2^m,C+1], bool[B,T] -> probabilities f32[B,T,C+1].
+  M x logits f32[B,T/2^m,C+1], bool[B,T] -> probabilities f32[B,T,C+1].
 
   `average` says what is averaged: each branch's `probability`, or its
   `logit` before one softmax.
   """
   if average not in ("probability", "logit"):
     raise ValueError(f"average: expected probability or logit, got {average!r}")
-  total = 0.0
-  for m, logits in enumerate(branch_logits, 1):
-    cas = nn.softmax(logits) if average == "probability" else logits
-    total += upsample(cas, 2**m, mask.sum(1), mask.shape[1], mode)
-  mean = jnp.asarray(total) / len(branch_logits)
-  return mean if average == "probability" else nn.softmax(mean)
+  if average == "logit":
+    return nn.softmax(mean_of_branches(branch_logits, mask, mode=mode))
+  cas = [nn.softmax(logits) for logits in branch_logits]
+  return mean_of_branches(cas, mask, mode=mode)

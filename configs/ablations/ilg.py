@@ -1,0 +1,18 @@
+"""Tables III and IV, "ILG": both consistency losses, no refinement.
+
+python -m ptlr_jax.main --config=configs/ablations/ilg.py:thumos14 \
+  --config.data.root=ROOT --workdir=runs/ilg
+"""
+
+from configs import base
+
+
+def change(config):
+  """The row as a delta of any configuration."""
+  config.ptlr.stages = 0
+  return config
+
+
+def get_config(name="thumos14"):
+  """The row on configs/`name`.py."""
+  return change(base.named(name))

@@ -1,0 +1,20 @@
+"""Tables III and IV, "ILG w/o cs & tm": late fusion alone.
+
+python -m ptlr_jax.main \
+  --config=configs/ablations/ilg_without_cs_tm.py:thumos14 \
+  --config.data.root=ROOT --workdir=runs/ilg_without_cs_tm
+"""
+
+from configs import base
+
+
+def change(config):
+  """The row as a delta of any configuration."""
+  config.ilg.loss.update({"alpha": 0.0, "beta": 0.0, "gamma": 0.0})
+  config.ptlr.stages = 0
+  return config
+
+
+def get_config(name="thumos14"):
+  """The row on configs/`name`.py."""
+  return change(base.named(name))

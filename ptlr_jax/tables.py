@@ -1,0 +1,189 @@
+"""The paper's tables from one command: trains what they need, and no more.
+
+python -m ptlr_jax.tables --config=configs/thumos14.py --table=all --seeds=5 \\
+  --config.data.root=ROOT --workdir=runs/tables
+
+Every run lies in WORKDIR/seed-N/VARIANT and is a run of `main`; what variants
+have in common is trained once. A run that was stopped goes on, a finished one
+is not run again, more seeds or tables add what is missing. WORKDIR/tables
+holds each table as text, Markdown, CSV and LaTeX, written anew after each seed.
+"""
+
+import importlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from ptlr_jax import (
+  ablations,
+  command_line,
+  settings,
+  table_formats,
+  workdir,
+  writers,
+)
+from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax.progress import say
+
+USAGE = (
+  "usage: python -m ptlr_jax.tables --config=configs/NAME.py "
+  "--table=1|2|3|4|5|6|all --seeds=5 --workdir=DIR "
+  "[--config.SECTION.KEY=VALUE ...]"
+)
+
+
+def numbers_of(said: str, protocol: str) -> list[int]:
+  """`all`, or numbers with commas. Raises InputError."""
+  usual = ablations.usual(protocol)
+  if said == "all":
+    return list(usual)
+  parts = said.split(",")
+  if not all(p.isdigit() and int(p) in ablations.TABLES for p in parts):
+    raise InputError(f"--table: expected 1 to 6 or all, got {said!r}; {USAGE}")
+  numbers = sorted({int(part) for part in parts})
+  for number in numbers:
+    if number not in usual:
+      table = ablations.TABLES[number]
+      raise InputError(
+        f"--table: Table {table.roman} is {table.title}, but the "
+        f"configuration's evaluate.protocol is {protocol}; give a "
+        f"--config of {table.dataset} or --table=all"
+      )
+  return numbers
+
+
+def seeds_of(said: str, first: int) -> list[int]:
+  """A count, from config.seed on, or seeds with commas. Raises InputError."""
+  parts = said.split(",")
+  if not all(part.isdigit() for part in parts if part) or said in ("", "0"):
+    raise InputError(
+      "--seeds: expected how many, or the seeds with commas (0,1,5 or 7,), "
+      f"got {said!r}; {USAGE}"
+    )
+  if "," in said:
+    return sorted({int(part) for part in parts if part})
+  return list(range(first, first + int(said)))
+
+
+def variant(config: FrozenConfigDict, name: str, seed: int) -> FrozenConfigDict:
+  """The configuration of a run."""
+  changed = ConfigDict(config.to_dict())
+  changed.seed = seed
+  if name != ablations.OURS:
+    try:
+      delta = importlib.import_module(f"configs.ablations.{name}")
+    except ImportError as error:
+      raise InputError(
+        f"configs/ablations/{name}.py: cannot be imported ({error}); run from "
+        "a checkout of the repository"
+      ) from None
+    changed = delta.change(changed)
+  settings.check(changed)
+  return FrozenConfigDict(changed)
+
+
+class Runs:
+  """The runs of a set of tables below a folder."""
+
+  def __init__(self, config: FrozenConfigDict, root: Path):
+    self.config, self.root = config, root
+    self._data = None
+
+  def directory(self, name: str, seed: int) -> Path:
+    """The workdir of a run."""
+    return self.root / f"seed-{seed}" / name
+
+  def finish(self, name: str, seed: int) -> None:
+    """Runs what is missing of a run, on what the others of its seed have."""
+    directory = self.directory(name, seed)
+    config = variant(self.config, name, seed)
+    workdir.prepare(directory, config)
+    if workdir.finished(directory):
+      return
+    # These import JAX, which finished tables spare.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from ptlr_jax import pipeline
+    from ptlr_jax.artefacts import Artefacts
+    from ptlr_jax.data.loading import load
+
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    self._data = self._data or load(config.data)
+    files = Artefacts(config, directory)
+    for path in sorted(directory.parent.glob("*/config.json")):
+      if path.parent != directory:
+        other = FrozenConfigDict(json.loads(path.read_text()))
+        files.adopt(Artefacts(other, path.parent))
+    pipeline.Run(config, self._data, directory).run()
+
+  def metrics(
+    self, names: Sequence[str], seeds: Sequence[int]
+  ) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """{variant: {seed: metrics}} of the finished runs."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for name in names:
+      measured = {s: workdir.finished(self.directory(name, s)) for s in seeds}
+      found[name] = {s: m for s, m in measured.items() if m}
+    return found
+
+
+def write(
+  root: Path, numbers: Sequence[int], runs: Mapping[str, Mapping[int, Any]]
+) -> str:
+  """Writes each table in every format, and all in one; returns the text."""
+  filled = [ablations.fill(ablations.TABLES[n], runs) for n in numbers]
+  tables = [table for table in filled if table]
+  if not tables:
+    return ""
+  some = next(iter(m for by_seed in runs.values() for m in by_seed.values()))
+  note = workdir.SIMULATED if some["simulated"] else ""
+  for form, render in table_formats.FORMATS.items():
+    said = f"{note}\n" if note and form in ("txt", "md") else ""
+    said = f"% {note}\n" if note and form == "tex" else said
+    for table in tables:
+      path = root / "tables" / f"table-{table.table.number}.{form}"
+      writers.write_bytes(path, (said + render(table)).encode())
+    joined = said + table_formats.joined(tables, form)
+    writers.write_bytes(root / "tables" / f"tables.{form}", joined.encode())
+  text = table_formats.joined(tables, "txt")
+  return f"{text}\n{note}" if note else text
+
+
+def run(argv: Sequence[str]) -> None:
+  """Trains what is missing, then writes and shows the tables."""
+  config, root, said = command_line.parse(
+    argv, USAGE, {"table": "all", "seeds": "5"}
+  )
+  numbers = numbers_of(said["table"], config.evaluate.protocol)
+  seeds = seeds_of(said["seeds"], config.seed)
+  names = ablations.variants(numbers)
+  runs, failed = Runs(config, root), []
+  for seed in seeds:
+    for i, name in enumerate(names, 1):
+      say(f"seed {seed}, {name} ({i} of {len(names)})")
+      try:
+        runs.finish(name, seed)
+      except Diverged as error:  # the other runs are worth having
+        say(f"seed {seed}, {name}: {error}")
+        failed.append(f"seed {seed}, {name}: {error}")
+    write(root, numbers, runs.metrics(names, seeds))
+  say("\n" + write(root, numbers, runs.metrics(names, seeds)))
+  say(f"{root / 'tables'}: the same as txt, md, csv and tex")
+  if failed:
+    raise Diverged(
+      f"{len(failed)} runs diverged, their rows lack those seeds: "
+      + "; ".join(failed)
+    )
+
+
+def main() -> None:
+  """Command line entry."""
+  command_line.execute(run, __doc__ or "", USAGE)
+
+
+if __name__ == "__main__":
+  main()
