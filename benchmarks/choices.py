@@ -30,8 +30,10 @@ def both(key, value):
   return {f"{net}.{key}": value for net in BOTH}
 
 
-BEYOND = {**both("class_balance", True), "rts.upsampling": "nearest"}
-RELATIVE = {"labels.network_cas": "minmax", "rts.upsampling": "nearest"}
+BALANCE = both("class_balance", True)
+RELATIVE = {"labels.network_cas": "minmax"}
+NEAREST = {"rts.upsampling": "nearest"}
+ALL_SOURCES = {"detect.sources": ("ots", "rts", "ilg")}
 
 # Deltas of the configuration given; "paper" is that configuration itself.
 ARMS = {
@@ -45,7 +47,7 @@ ARMS = {
   "keep_empty=False": {"labels.keep_empty": False},
   "multi_hot": {"labels.several": "multi_hot"},
   "update_rule=merge": {"labels.update_rule": "merge"},
-  "network_cas=minmax": {"labels.network_cas": "minmax"},
+  "network_cas=minmax": RELATIVE,
   # Training.
   "warm_start": {"ptlr.warm_start": True},
   "steps=150": both("steps", 150),
@@ -57,12 +59,12 @@ ARMS = {
   "width=256": both("model.width", 256),
   "loss per video": both("loss_average", "video"),
   # Calibration.
-  "class_balance": both("class_balance", True),
+  "class_balance": BALANCE,
   "label_smoothing=0.2": both("label_smoothing", 0.2),
   "temperature=2": both("temperature", 2.0),
   "temperature=0.5": both("temperature", 0.5),
   # Network-RTS.
-  "upsampling=nearest": {"rts.upsampling": "nearest"},
+  "upsampling=nearest": NEAREST,
   "upsampling=linear": {"rts.upsampling": "linear"},
   "average=logit": {"rts.average": "logit"},
   "branches=2": {"rts.model.branches": 2},
@@ -74,11 +76,21 @@ ARMS = {
   "contrast=thresholded": {"detect.contrast": "thresholded"},
   "nms=0.5": {"detect.nms": 0.5},
   "nms=0.4": {"detect.nms": 0.4},
-  "sources + ilg": {"detect.sources": ("ots", "rts", "ilg")},
+  "sources + ilg": ALL_SOURCES,
+  "sources + ilg, nms=0.5": {**ALL_SOURCES, "detect.nms": 0.5},
+  # Consistency losses: these train an ILG of their own.
+  "consistency_space=minmax": {"ilg.loss.consistency_space": "minmax"},
+  "consistency_space=raw": {"ilg.loss.consistency_space": "raw"},
   # Together.
-  "balance, nearest": BEYOND,
-  "relative, nearest": RELATIVE,
-  "balance, relative, nearest": {**BEYOND, **RELATIVE},
+  "balance, nearest": {**BALANCE, **NEAREST},
+  "relative, nearest": {**RELATIVE, **NEAREST},
+  "balance, relative, nearest": {**BALANCE, **RELATIVE, **NEAREST},
+  "balance, dropout=0.5": {**BALANCE, **both("model.dropout", 0.5)},
+  "balance, temperature=2": {**BALANCE, **both("temperature", 2.0)},
+  "balance, merge": {**BALANCE, "labels.update_rule": "merge"},
+  "balance, loss per video": {**BALANCE, **both("loss_average", "video")},
+  "balance, width=256": {**BALANCE, **both("model.width", 256)},
+  "best": {**BALANCE, **ALL_SOURCES, "detect.nms": 0.5},
 }
 
 
