@@ -43,6 +43,8 @@ ARMS = {
   "labels.cas=raw_minmax": {"labels.cas": "raw_minmax"},
   "labels.cas=softmax": {"labels.cas": "softmax"},
   "labels.cas=raw": {"labels.cas": "raw"},
+  "labels.high=0.5": {"labels.high": 0.5},
+  "labels.high=0.3": {"labels.high": 0.3},
   "class_filter=False": {"labels.class_filter": False},
   "keep_empty=False": {"labels.keep_empty": False},
   "multi_hot": {"labels.several": "multi_hot"},
@@ -90,6 +92,7 @@ ARMS = {
   "balance, merge": {**BALANCE, "labels.update_rule": "merge"},
   "balance, loss per video": {**BALANCE, **both("loss_average", "video")},
   "balance, width=256": {**BALANCE, **both("model.width", 256)},
+  "balance, labels.high=0.5": {**BALANCE, "labels.high": 0.5},
   "best": {**BALANCE, **ALL_SOURCES, "detect.nms": 0.5},
 }
 

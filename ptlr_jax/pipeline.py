@@ -166,7 +166,10 @@ class Run:
 
   # Pseudo labels.
 
-  def _predict(self, name: str, network: str, videos: Sequence[Video]):
+  def predict(
+    self, name: str, network: str, videos: Sequence[Video]
+  ) -> list[dict[str, Any]]:
+    """What the network of a finished training phase says of videos."""
     uniform = self.config.predict.sampling == "uniform"
     return prediction.predict(
       self.networks[network].stage,
@@ -176,7 +179,8 @@ class Run:
       segments=self.config.ilg.segments if uniform else 0,
     )
 
-  def _read_labels(self, name: str) -> list[PseudoLabels]:
+  def read_labels(self, name: str) -> list[PseudoLabels]:
+    """Pseudo labels of a finished labels phase, in the videos' order."""
     videos = self.data.train
     return writers.read_labels(
       self.files.label_path(name),
@@ -189,12 +193,12 @@ class Run:
     names = [p.name for p in phases(self.config)]
     earlier = names[: names.index(phase.name)]
     labels = [name for name in earlier if name.startswith("labels-")]
-    return self._read_labels(labels[-1])
+    return self.read_labels(labels[-1])
 
   def _labels(self, phase: Phase) -> None:
     videos, options = self.data.train, self.config.labels
     name = f"{phase.network}-{phase.stage}" if phase.stage else "ilg"
-    outputs = self._predict(name, phase.network, videos)
+    outputs = self.predict(name, phase.network, videos)
     allowed = labelling.allowed_classes(
       videos, len(self.data.classes), options.class_filter
     )
@@ -221,21 +225,21 @@ class Run:
       say(f"{phase.name:<14} no frame of any video is labelled")
 
   def _quality_of(self, name: str) -> dict[str, float]:
-    return labelling.quality(self._read_labels(name), self.data)
+    return labelling.quality(self.read_labels(name), self.data)
 
   # Detection and evaluation.
 
   def _detect(self, phase: Phase) -> None:
     del phase
     videos = self.data.test
-    ilg = self._predict("ilg", "ilg", videos)
+    ilg = self.predict("ilg", "ilg", videos)
     for n, row in enumerate(rows(self.config)):
       path = self.files.detection_path(row)
       if path.exists():
         continue
       networks = self.config.ptlr.networks if n else ()
       outputs = {
-        net: self._predict(f"{net}-{n}", net, videos) for net in networks
+        net: self.predict(f"{net}-{n}", net, videos) for net in networks
       }
       bar = Progress(f"detect {row}", len(videos), unit="video")
       results = {}

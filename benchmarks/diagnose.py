@@ -1,0 +1,121 @@
+"""Why refinement stops: how sure the networks are, and what right labels give.
+
+python benchmarks/diagnose.py --run=runs/choices/seed-0/paper [--mended=DIR]
+
+Prints, as Markdown, the frames of the training videos by the highest
+probability that each network gives them: their share, and how many of them are
+right. With `--mended`, trains one stage anew in DIR on labels that the ground
+truth has mended, the only place where training sees it:
+  clean  the initial selection, with the right labels
+  all    every action frame, and the initial background that is right
+  truth  every frame
+"""
+
+import argparse
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from ptlr_jax import pipeline, workdir, writers
+from ptlr_jax.artefacts import Artefacts
+from ptlr_jax.data.annotations import frame_truth
+from ptlr_jax.data.loading import load
+from ptlr_jax.phases import phases
+from ptlr_jax.pseudo_labels import PseudoLabels
+
+EDGES = (0.0, 0.55, 0.6, 0.65, 0.7, 0.9, 0.99, 1.01)
+KINDS = ("clean", "all", "truth")
+
+
+def truths(data) -> list[np.ndarray]:
+  """bool[T,C+1] of every training video, of several classes the first."""
+  found = []
+  for video in data.train:
+    args = (len(data.classes), data.seconds_per_segment, data.offset)
+    truth = frame_truth(video, *args)
+    found.append(np.eye(truth.shape[1], dtype=bool)[truth.argmax(1)])
+  return found
+
+
+def confidence(run, data) -> str:
+  """The table of shares and accuracies."""
+  truth = np.concatenate(truths(data))
+  bins = list(itertools.pairwise(EDGES))
+  heads = [f"{low:g} to {min(high, 1):g}" for low, high in bins]
+  lines = [f"| network | {' | '.join(heads)} |", "|---" * 8 + "|"]
+  for phase in phases(run.config):
+    if phase.kind == "train" and phase.stage:
+      outputs = run.predict(phase.name, phase.network, data.train)
+      cas = np.concatenate([out["cas"] for out in outputs])
+      highest, right = cas.max(1), truth[np.arange(len(cas)), cas.argmax(1)]
+      cells = []
+      for low, high in bins:
+        inside = (highest >= low) & (highest < high)
+        share = 100 * inside.mean()
+        said = f" ({100 * right[inside].mean():.0f})" if inside.any() else ""
+        cells.append(f"{share:.0f}{said}")
+      lines.append(f"| {phase.name} | {' | '.join(cells)} |")
+  return "\n".join(lines)
+
+
+def mended(kind: str, initial: PseudoLabels, truth: np.ndarray) -> PseudoLabels:
+  """Initial labels with the truth's help."""
+  action = ~truth[:, -1]
+  selected = {
+    "clean": initial.selected,
+    "all": action | (initial.labels[:, -1] & ~action),
+    "truth": np.ones(len(truth), bool),
+  }[kind]
+  return PseudoLabels(truth & selected[:, None], selected)
+
+
+def train_on_mended(source: Artefacts, data, kind: str, root: Path) -> str:
+  """A line: mAP 0.1:0.7 of the ILG and of one stage on mended labels."""
+  config = ConfigDict(source.config.to_dict())
+  config.ptlr.stages = 1
+  config = FrozenConfigDict(config)
+  workdir.prepare(root / kind, config)
+  files = Artefacts(config, root / kind)
+  if not files.metrics_path().exists():
+    shutil.copytree(
+      source.checkpoint_dir("ilg"),
+      files.checkpoint_dir("ilg"),
+      dirs_exist_ok=True,
+    )
+    run = pipeline.Run(config, data, root / kind)
+    lengths = [video.num_segments for video in data.train]
+    ids = [video.id for video in data.train]
+    path = source.label_path("labels-0")
+    initial = writers.read_labels(path, ids, lengths)
+    labels = [mended(kind, *p) for p in zip(initial, truths(data), strict=True)]
+    for name in ("labels-0", "labels-1-ots", "labels-1-rts"):
+      writers.write_labels(files.label_path(name), ids, labels)
+    run.run()
+  metrics = writers.read_json(files.metrics_path())
+  figures = (
+    f"{100 * row['averages']['0.1:0.7']:.1f}"
+    for row in metrics["stages"].values()
+  )
+  return f"| {kind} | {' | '.join(figures)} |"
+
+
+def main() -> None:
+  """Command line."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--run", type=Path, required=True)
+  parser.add_argument("--mended", type=Path)
+  args = parser.parse_args()
+  config = FrozenConfigDict(writers.read_json(args.run / "config.json"))
+  data = load(config.data)
+  print(confidence(pipeline.Run(config, data, args.run), data))
+  if args.mended:
+    source = Artefacts(config, args.run)
+    lines = [train_on_mended(source, data, k, args.mended) for k in KINDS]
+    print("\n| labels | ILG | stage 1 |\n|---|---|---|", *lines, sep="\n")
+
+
+if __name__ == "__main__":
+  main()
