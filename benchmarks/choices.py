@@ -8,7 +8,8 @@ Every seed splits the training videos anew, trains on one half and is scored on
 the other: no test video is looked at. What arms have in common is trained
 once. Arms that are finished are not run again; `--report` only prints what is
 there, as Markdown: mAP 0.1:0.7 of the ILG and of each stage, mean and standard
-deviation over seeds, and the pseudo labels' action precision and recall.
+deviation over seeds, the action precision/recall of the pseudo labels (initial,
+then OTS and RTS of each stage), and the last stage's difference to `paper`.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import command_line, pipeline, workdir
+from ptlr_jax import ablations, command_line, pipeline, workdir
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data.loading import load
 
@@ -116,48 +117,66 @@ def run(config, data, directory: Path) -> None:
   pipeline.Run(config, data, directory).run()
 
 
-def results(root: Path, arm: str, seeds) -> list[dict]:
+AVERAGE = "0.1:0.7"
+
+
+def results(root: Path, arm: str, seeds) -> dict[int, dict]:
   """What the finished seeds of an arm measured."""
-  paths = [root / f"seed-{seed}" / arm / "metrics.json" for seed in seeds]
-  return [json.loads(path.read_text()) for path in paths if path.exists()]
+  runs = {seed: root / f"seed-{seed}" / arm for seed in seeds}
+  found = {seed: workdir.finished(path) for seed, path in runs.items()}
+  return {seed: metrics for seed, metrics in found.items() if metrics}
 
 
-def spread(values) -> str:
-  """Mean and standard deviation in percent."""
-  values = 100 * np.array(values)
+def averages(found: dict[int, dict], stage: str) -> np.ndarray:
+  """mAP of a line over seeds, in percent."""
+  runs = found.values()
+  return np.array([100 * r["stages"][stage]["averages"][AVERAGE] for r in runs])
+
+
+def spread(values: np.ndarray) -> str:
+  """Mean and standard deviation."""
   if len(values) == 1:
     return f"{values[0]:.1f}"
   return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
 
 
+def label_quality(found: dict[int, dict]) -> str:
+  """Action precision/recall of every phase of labels, means over seeds."""
+  pairs = []
+  for phase in zip(*(r["pseudo_labels"] for r in found.values()), strict=True):
+    precision, recall = (
+      100 * np.mean([entry[f"action_{name}"] for entry in phase])
+      for name in ("precision", "recall")
+    )
+    pairs.append(f"{precision:.0f}/{recall:.0f}")
+  return " ".join(pairs)
+
+
 def report(root: Path, arms, seeds) -> str:
-  """The Markdown table of all arms."""
-  lines, width = [], 0
-  average = "0.1:0.7"
+  """The Markdown table of all arms; the last column is against `paper`."""
+  paper = results(root, "paper", seeds)
+  heads, text = [], []
   for arm in arms:
     found = results(root, arm, seeds)
     if not found:
       continue
-    stages = list(found[0]["stages"])
-    cells = [
-      spread([r["stages"][s]["averages"][average] for r in found])
-      for s in stages
-    ]
-    width = max(width, len(cells))
-    quality = []
-    for i in range(len(found[0]["pseudo_labels"])):
-      rows = [r["pseudo_labels"][i] for r in found]
-      p = 100 * np.mean([row["action_precision"] for row in rows])
-      r = 100 * np.mean([row["action_recall"] for row in rows])
-      quality.append(f"{p:.0f}/{r:.0f}")
-    lines.append((arm, len(found), cells, " ".join(quality)))
-  head = ["arm", "seeds", "ILG", *(f"stage {n}" for n in range(1, width))]
-  text = [f"| {' | '.join(head)} | labels, action precision/recall |"]
-  text.append("|---" * (len(head) + 1) + "|")
-  for arm, count, cells, quality in lines:
-    cells = cells + [""] * (width - len(cells))
-    text.append(f"| {arm} | {count} | {' | '.join(cells)} | {quality} |")
-  return "\n".join(text)
+    stages = list(next(iter(found.values()))["stages"])
+    heads = heads or ["arm", "seeds", *stages, "labels, action", "last stage"]
+    cells = [spread(averages(found, stage)) for stage in stages]
+    both = [s for s in found if s in paper]
+    against = ""
+    if both and arm != "paper":
+      ours, theirs = (
+        averages({s: runs[s] for s in both}, stages[-1])
+        for runs in (found, paper)
+      )
+      difference, p = ablations.compare(theirs, ours)
+      against = f"{difference:+.1f}" + (f" (p {p:.2f})" if p else "")
+    row = [arm, str(len(found)), *cells, label_quality(found), against]
+    text.append(f"| {' | '.join(row)} |")
+  return "\n".join(
+    [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *text]
+  )
 
 
 def main() -> None:
