@@ -13,6 +13,7 @@ def get_config() -> ConfigDict:
   """The base that the other configurations change."""
   config = ConfigDict()
   config.seed = 0
+  config.compat = ""  # or basnet: what `settings.COMPAT` lists
 
   config.data = ConfigDict(
     {
@@ -147,7 +148,7 @@ def get_config() -> ConfigDict:
   config.detect = ConfigDict(
     {
       "sources": ("ots", "rts"),  # and ilg
-      "ilg_cas": "raw_minmax",  # the ILG's own CAS: as labels.cas
+      "ilg_cas": "raw_minmax",  # the ILG's own CAS: as labels.cas, relu_minmax
       "class_scores": "ilg",  # or ptlr: mean of OTS and RTS
       "class_threshold": 0.25,
       "class_fallback": True,  # none passes: keep the best one
@@ -159,8 +160,15 @@ def get_config() -> ConfigDict:
       "ring": 0.25,  # outer area, in lengths of the proposal
       "contrast": "cas",  # or thresholded
       "class_weight": 0.2,
+      "class_score": "value",  # or binary: 1 where it passes, 0 elsewhere
       "nms": 0.7,
-      "nms_plus_one": False,
+      # Quirks of BaSNet-pytorch; `compat` sets them all.
+      "nms_plus_one": False,  # True: a second is added to every length
+      "nms_drop_equal": False,  # True: an IoU equal to `nms` is dropped too
+      "lone_first_class": True,  # False: class 0 is dropped when alone
+      "positive_runs": False,  # True: runs need values above 0
+      "ring_rounding": "up",  # or towards_start
+      "upsampling_grid": "centres",  # or left, extrapolated at the end
     }
   )
 

@@ -76,13 +76,18 @@ def _config_of(path: str) -> ConfigDict:
   return config
 
 
+def _given(argv: Sequence[str]) -> list[str]:
+  """The keys that are overridden on the command line."""
+  found = (re.match(r"--?(?:no)?config\.([\w.]+)", arg) for arg in argv)
+  return [match[1] for match in found if match]
+
+
 def _unknown_keys(argv: Sequence[str], config: ConfigDict) -> list[str]:
   """A line for every override of a key that the config file does not have."""
   leaves = list(settings.flatten(config))
   sections = {key.rpartition(".")[0] for key in leaves}
-  found = (re.match(r"--?(?:no)?config\.([\w.]+)", arg) for arg in argv)
   lines = []
-  for key in (match[1] for match in found if match):
+  for key in _given(argv):
     if key not in leaves and key not in sections:
       name = key.rpartition(".")[2]
       same = (leaf for leaf in leaves if leaf.endswith(f".{name}"))
@@ -126,6 +131,7 @@ def parse(
   if not workdir:
     raise InputError(f"--workdir: expected a folder, got none; {usage}")
   config: Any = values["config"].value
+  settings.apply_compat(config, _given(argv))
   settings.check(config)
   own = {name: values[name].value for name in others}
   return Arguments(FrozenConfigDict(config), Path(workdir), own)

@@ -32,10 +32,18 @@ def video_scores(
 
 
 def kept_classes(
-  scores: np.ndarray, threshold: float, fallback: bool
+  scores: np.ndarray,
+  threshold: float,
+  fallback: bool,
+  lone_first: bool = True,
 ) -> np.ndarray:
-  """Indexes of the classes to look for; the best one where none passes."""
+  """Indexes of the classes to look for; with `fallback` the best one where none
+  passes. Without `lone_first` class 0 is dropped where it passes alone, as in
+  BaSNet-pytorch.
+  """
   kept = np.flatnonzero(scores >= threshold)
+  if not lone_first and not kept.any():
+    kept = kept[:0]
   if fallback and not len(kept):
     kept = np.array([scores.argmax()])
   return kept
@@ -50,6 +58,7 @@ def detect(
   fusion: Mapping[str, float],
   topk_ratio: int,
   logits: Mapping[str, np.ndarray] | None = None,
+  stretch: float = 1.0,
 ) -> list[dict[str, Any]]:
   """Detections of one video, by decreasing score (Sec. III-D, inference).
 
@@ -61,6 +70,8 @@ def detect(
     fusion: weights of the streams.
     topk_ratio: of the MIL loss.
     logits: of OTS and RTS, {name: f[T,C+1]}, for `options.cas` logit_minmax.
+    stretch: segments of the features to one row of the CASs, where they were
+      sampled.
   """
   scores = video_scores(
     ilg,
@@ -69,7 +80,12 @@ def detect(
     fusion=fusion,
     topk_ratio=topk_ratio,
   )
-  kept = kept_classes(scores, options.class_threshold, options.class_fallback)
+  kept = kept_classes(
+    scores,
+    options.class_threshold,
+    options.class_fallback,
+    options.lone_first_class,
+  )
   said = (logits or {}) if options.cas == "logit_minmax" else networks
   sources = [said[name] for name in networks if name in options.sources]
   if options.cas != "probability":
@@ -83,22 +99,30 @@ def detect(
   thresholds = (
     options.threshold_first + np.arange(count + 1) * options.threshold_step
   )
+  weighed = scores
+  if options.class_score == "binary":
+    weighed = (scores >= options.class_threshold).astype(scores.dtype)
   found = [
     proposals.propose(
       cas[:, :-1],
-      scores,
+      weighed,
       kept,
       thresholds=thresholds,
       upsample_factor=options.upsampling,
-      seconds_per_segment=data.seconds_per_segment,
+      seconds_per_segment=data.seconds_per_segment * stretch,
       offset=data.offset,
       ring=options.ring,
       class_weight=options.class_weight,
       contrast=options.contrast,
+      grid=options.upsampling_grid,
+      ring_rounding=options.ring_rounding,
+      positive_runs=options.positive_runs,
     )
     for cas in sources
   ]
-  merged = proposals.merge(found, options.nms, options.nms_plus_one)
+  merged = proposals.merge(
+    found, options.nms, options.nms_plus_one, options.nms_drop_equal
+  )
   return proposals.to_results(merged, data.classes)
 
 

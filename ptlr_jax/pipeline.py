@@ -7,11 +7,12 @@ artefact there, written atomically; a phase whose artefact exists is skipped.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import optax
 from ml_collections import FrozenConfigDict
 
@@ -50,6 +51,11 @@ def _network(
   stage = STAGES[name](classes, options.to_dict())
   tx = optimizer.adam(options.learning_rate, **adam)
   return _Network(stage, tx, train.make_step(stage.loss, tx))
+
+
+def _length(logits: Mapping[str, np.ndarray]) -> int:
+  """T of the streams' f[T,C+1]."""
+  return len(next(iter(logits.values())))
 
 
 @dataclasses.dataclass
@@ -167,9 +173,16 @@ class Run:
   # Pseudo labels.
 
   def predict(
-    self, name: str, network: str, videos: Sequence[Video]
+    self,
+    name: str,
+    network: str,
+    videos: Sequence[Video],
+    read_back: bool = True,
   ) -> list[dict[str, Any]]:
-    """What the network of a finished training phase says of videos."""
+    """What the network of a finished training phase says of videos.
+
+    See `prediction.predict`.
+    """
     uniform = self.config.predict.sampling == "uniform"
     return prediction.predict(
       self.networks[network].stage,
@@ -177,6 +190,7 @@ class Run:
       videos,
       batch_size=self.config.predict.batch_size,
       segments=self.config.ilg.segments if uniform else 0,
+      read_back=read_back,
     )
 
   def read_labels(self, name: str) -> list[PseudoLabels]:
@@ -232,14 +246,16 @@ class Run:
   def _detect(self, phase: Phase) -> None:
     del phase
     videos = self.data.test
-    ilg = self.predict("ilg", "ilg", videos)
+    # Sampled CASs stay as they are: their geometry is stretched instead.
+    ilg = self.predict("ilg", "ilg", videos, read_back=False)
     for n, row in enumerate(rows(self.config)):
       path = self.files.detection_path(row)
       if path.exists():
         continue
       networks = self.config.ptlr.networks if n else ()
       outputs = {
-        net: self.predict(f"{net}-{n}", net, videos) for net in networks
+        net: self.predict(f"{net}-{n}", net, videos, read_back=False)
+        for net in networks
       }
       bar = Progress(f"detect {row}", len(videos), unit="video")
       results = {}
@@ -257,6 +273,7 @@ class Run:
             fusion=self.config.fusion,
             topk_ratio=self.config.ilg.loss.topk_ratio,
             logits=logits,
+            stretch=video.num_segments / _length(ilg[i]["logits"]),
           )
         )
         bar.at(i + 1)

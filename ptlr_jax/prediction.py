@@ -13,8 +13,10 @@ from ptlr_jax.stages import Stage
 
 
 def _at_own_length(values: np.ndarray, length: int) -> np.ndarray:
-  """f[S,C] sampled evenly over a video, read at its own segments f[T,C]."""
-  where = np.linspace(0, len(values) - 1, length)
+  """f[S,C] at the starts of S equal parts of a video, read at its own segments
+  f[T,C]; the end is held."""
+  where = np.arange(length) * len(values) / length
+  where = np.minimum(where, len(values) - 1)
   low = np.minimum(where.astype(int), len(values) - 2)
   weight = (where - low)[:, None]
   return (1 - weight) * values[low] + weight * values[low + 1]
@@ -27,11 +29,12 @@ def predict(
   *,
   batch_size: int = 8,
   segments: int = 0,
+  read_back: bool = True,
 ) -> list[dict[str, Any]]:
   """What `stage.predict` says of every video, arrays f[T,..] or f[..].
 
-  Videos come at their own length, or uniformly sampled at `segments`, and the
-  result is read back at the video's own length.
+  Videos come at their own length, or uniformly sampled at `segments`; then the
+  result is read back at the video's own length, or left at `segments`.
   """
   run = _jitted(stage)
   found: list[Any] = [None] * len(videos)
@@ -45,7 +48,9 @@ def predict(
         if x.ndim < 3:
           return x[row]
         value = x[row]
-        return _at_own_length(value, length) if segments else value[:length]
+        if not segments:
+          return value[:length]
+        return _at_own_length(value, length) if read_back else value
 
       found[i] = jax.tree.map(own, out)
   return found

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 CONTRASTS = ("cas", "thresholded")
+GRIDS = ("centres", "left")
+RINGS = ("up", "towards_start")
 
 
 class Proposals(NamedTuple):
@@ -38,13 +40,18 @@ def _finite(name: str, values: np.ndarray, ndim: int) -> np.ndarray:
   return values
 
 
-def upsample(cas: np.ndarray, factor: int = 24) -> np.ndarray:
-  """Linear interpolation over time at half-pixel centres, edges held.
+def upsample(
+  cas: np.ndarray, factor: int = 24, grid: str = "centres"
+) -> np.ndarray:
+  """Linear interpolation over time.
 
-  f[T,C] -> f[T*factor,C], float32 staying float32: output i lies at position
-  (i + 0.5) / factor - 0.5, clipped to [0, T - 1], as PyTorch's interpolate
-  does it with align_corners=False.
+  f[T,C] -> f[T*factor,C], float32 staying float32. Output i lies, on the grid
+  `centres`, at (i + 0.5) / factor - 0.5, clipped to [0, T - 1], as PyTorch's
+  interpolate does it with align_corners=False; on the grid `left`, at
+  i / factor, extrapolated past T - 1, as BaSNet-pytorch does it.
   """
+  if grid not in GRIDS:
+    raise ValueError(f"expected a grid among {GRIDS}, got {grid!r}")
   cas = _finite("cas f[T,C]", cas, 2)
   if factor < 1:
     raise ValueError(
@@ -54,9 +61,13 @@ def upsample(cas: np.ndarray, factor: int = 24) -> np.ndarray:
     cas = cas.astype(np.float64)
   if not len(cas):
     return cas
-  position = (np.arange(len(cas) * factor) + 0.5) / factor - 0.5
-  position = position.clip(0, len(cas) - 1)
-  left = position.astype(np.int64)
+  position = np.arange(len(cas) * factor) / factor
+  if grid == "centres":
+    position = (np.arange(len(cas) * factor) + 0.5) / factor - 0.5
+    position = position.clip(0, len(cas) - 1)
+  # On the grid `left` the last two segments say how it goes on past the end.
+  last = len(cas) - (1 if grid == "centres" else 2)
+  left = np.minimum(position.astype(np.int64), max(last, 0))
   right = np.minimum(left + 1, len(cas) - 1)
   weight = (position - left).astype(cas.dtype)[:, None]
   # This form keeps a constant sequence constant to the last bit.
@@ -80,12 +91,26 @@ def class_proposals(
   return edge[0::2], edge[1::2], row[0::2]
 
 
+def _positive_runs(
+  sequence: np.ndarray, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """As `class_proposals`, with BaSNet-pytorch's quirks; see `propose`."""
+  # The smallest value above 0 in place of thresholds that 0 would pass.
+  starts, ends, rows = class_proposals(
+    sequence, np.where(levels > 0, levels, np.nextafter(0, 1))
+  )
+  covered = np.bincount(rows, weights=ends - starts, minlength=len(levels))
+  lost = (covered[rows] == 1) & (starts == 0)
+  return starts[~lost], ends[~lost], rows[~lost]
+
+
 def outer_inner_contrast(
   sequence: np.ndarray,
   starts: np.ndarray,
   ends: np.ndarray,
   ring: float = 0.25,
   rows: np.ndarray | None = None,
+  rounding: str = "up",
 ) -> np.ndarray:
   """Mean inside a run minus mean of a ring on both its sides.
 
@@ -94,8 +119,11 @@ def outer_inner_contrast(
 
   The ring is ceil(ring * length) positions a side, so that a short run has one
   too, cut at both ends of the video; without any position outside the mean
-  outside is 0.  (BaSNet-pytorch rounds up to the left and down to the right.)
+  outside is 0.  `rounding="towards_start"`: up to the left and down to the
+  right, as in BaSNet-pytorch.
   """
+  if rounding not in RINGS:
+    raise ValueError(f"expected a rounding among {RINGS}, got {rounding!r}")
   sequence = np.asarray(sequence, np.float64)
   if rows is None:
     sequence = _finite("sequence f[N]", sequence, 1)[None]
@@ -116,7 +144,10 @@ def outer_inner_contrast(
   length = ends - starts
   # Less a hair, so that 0.1 of 30 (3.0000000000000004) is 3 and not 4.
   width = np.ceil(ring * length - 1e-9).astype(np.int64)
-  left, right = np.maximum(starts - width, 0), np.minimum(ends + width, size)
+  after = width
+  if rounding == "towards_start":
+    after = np.floor(ring * length + 1e-9).astype(np.int64)
+  left, right = np.maximum(starts - width, 0), np.minimum(ends + after, size)
   inside = total[rows, ends] - total[rows, starts]
   outside = (total[rows, starts] - total[rows, left]) + (
     total[rows, right] - total[rows, ends]
@@ -139,6 +170,9 @@ def propose(
   ring: float = 0.25,
   class_weight: float = 0.2,
   contrast: str = "cas",
+  grid: str = "centres",
+  ring_rounding: str = "up",
+  positive_runs: bool = False,
 ) -> Proposals:
   """Proposals of the given classes of one video, before NMS.
 
@@ -149,8 +183,10 @@ def propose(
   several thresholds share is one proposal.  contrast="thresholded" takes it on
   the sequence with the values below the run's threshold set to 0, as
   BaSNet-pytorch does: the same run may then score higher under a higher
-  threshold, so each is kept.  (Under a threshold of 0 its runs also break at
-  values of exactly 0; here they do not.)
+  threshold, so each is kept.  `grid` is that of `upsample`, `ring_rounding`
+  that of `outer_inner_contrast`. With `positive_runs` a run also needs values
+  above 0, and a threshold whose only position is the very first has none:
+  quirks of BaSNet-pytorch.
   """
   cas = _finite("cas f[T,C]", cas, 2)
   class_scores = _finite("class_scores f[C]", class_scores, 1)
@@ -172,18 +208,25 @@ def propose(
       f"expected classes as indexes in 0..{count - 1}, got {classes}"
     )
   levels = np.asarray(thresholds, np.float64)
-  sequences = upsample(cas[:, labels], upsample_factor)
+  sequences = upsample(cas[:, labels], upsample_factor, grid)
   seconds = seconds_per_segment / upsample_factor
   found = []
   for label, sequence in zip(labels, sequences.T, strict=True):
-    starts, ends, rows = class_proposals(sequence, levels)
+    if positive_runs:
+      starts, ends, rows = _positive_runs(sequence, levels)
+    else:
+      starts, ends, rows = class_proposals(sequence, levels)
     if contrast == "cas":
       size = len(sequence) + 1
       starts, ends = np.divmod(np.unique(starts * size + ends), size)
-      value = outer_inner_contrast(sequence, starts, ends, ring)
+      value = outer_inner_contrast(
+        sequence, starts, ends, ring, rounding=ring_rounding
+      )
     else:
       kept = np.where(sequence >= levels[:, None], sequence, 0.0)
-      value = outer_inner_contrast(kept, starts, ends, ring, rows)
+      value = outer_inner_contrast(
+        kept, starts, ends, ring, rows, ring_rounding
+      )
     found.append(
       Proposals(
         np.full(len(starts), label, np.int64),
@@ -209,13 +252,14 @@ def nms(
   score: np.ndarray,
   iou_threshold: float,
   plus_one: bool = False,
+  drop_equal: bool = False,
 ) -> np.ndarray:
   """Greedy non-maximum suppression: drops what overlaps a better one too much.
 
   f[P], f[P], f[P] -> i64[<=P], the kept indexes by decreasing score, equal
-  scores in input order.  Dropped is IoU > iou_threshold.  plus_one adds 1
-  second to every length and intersection, a quirk of BaSNet-pytorch (which also
-  drops an IoU equal to the threshold).
+  scores in input order.  Dropped is IoU > iou_threshold.  Quirks of
+  BaSNet-pytorch: `plus_one` adds 1 second to every length and intersection,
+  `drop_equal` drops an IoU equal to the threshold as well.
   """
   start = _finite("start f[P]", np.asarray(start, np.float64), 1)
   end = _finite("end f[P]", np.asarray(end, np.float64), 1)
@@ -237,23 +281,30 @@ def nms(
     overlap = np.maximum(overlap, 0.0)
     # Without a division: two segments of no length do not overlap.
     union = length[best] + length[left] - overlap
-    left = left[overlap <= iou_threshold * union]
+    if drop_equal:
+      left = left[overlap < iou_threshold * union]
+    else:
+      left = left[overlap <= iou_threshold * union]
   return np.array(kept, np.int64)
 
 
 def merge(
-  found: Sequence[Proposals], nms_threshold: float, plus_one: bool = False
+  found: Sequence[Proposals],
+  nms_threshold: float,
+  plus_one: bool = False,
+  drop_equal: bool = False,
 ) -> Proposals:
   """Union of several sources' proposals, NMS per class, by decreasing score.
 
-  Equal scores stay in the order of the sources.
+  The options are those of `nms`. Equal scores stay in the order of the sources.
   """
   every = _union(found)
   kept = [np.zeros(0, np.int64)]
   for label in np.unique(every.label):
     members = np.flatnonzero(every.label == label)
     start, end, score = (part[members] for part in every[1:])
-    kept.append(members[nms(start, end, score, nms_threshold, plus_one)])
+    chosen = nms(start, end, score, nms_threshold, plus_one, drop_equal)
+    kept.append(members[chosen])
   index = np.sort(np.concatenate(kept))
   index = index[np.argsort(-every.score[index], kind="stable")]
   return Proposals(*(part[index] for part in every))

@@ -26,6 +26,17 @@ def minmax(cas: np.ndarray) -> np.ndarray:
   return np.clip((cas - low) / np.maximum(high - low, 1e-6), 0.0, 1.0)
 
 
+def relu_minmax(cas: np.ndarray) -> np.ndarray:
+  """Min-max over time as BaSNet-pytorch has it. f[T,C] -> f[T,C].
+
+  Minimum and maximum count from 0 up, nothing is clipped: what lies below 0
+  stays there, and a class that never rises above 0 is left as it is.
+  """
+  low = np.maximum(cas.min(0, keepdims=True), 0)
+  span = np.maximum(cas.max(0, keepdims=True), 0) - low
+  return (cas - low) / np.where(span > 0, span, 1)
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
   """Softmax over classes. f[T,C] -> f[T,C]."""
   e = np.exp(logits - logits.max(-1, keepdims=True))
@@ -52,7 +63,8 @@ def fused_cas(
 
   softmax_minmax: softmax of each stream, fused, then min-max over time.
   minmax: min-max of each stream's logits, fused. raw_minmax: logits fused,
-  then min-max. softmax, raw: only fused.
+  then min-max. relu_minmax: the same with BaSNet-pytorch's min-max.
+  softmax, raw: only fused.
   """
   if space == "softmax_minmax":
     fused = fuse({n: softmax(v) for n, v in logits.items()}, weights)
@@ -65,9 +77,11 @@ def fused_cas(
     return fuse(logits, weights)
   if space == "raw_minmax":
     return minmax(fuse(logits, weights))
+  if space == "relu_minmax":
+    return relu_minmax(fuse(logits, weights))
   raise ValueError(
-    "CAS space: expected softmax_minmax, minmax, raw_minmax, softmax or raw, "
-    f"got {space!r}"
+    "CAS space: expected softmax_minmax, minmax, raw_minmax, relu_minmax, "
+    f"softmax or raw, got {space!r}"
   )
 
 

@@ -2,8 +2,10 @@
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from ptlr_jax import detection_map
 from ptlr_jax.data.layouts import LAYOUTS
@@ -11,7 +13,29 @@ from ptlr_jax.errors import InputError
 
 _CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
+# What `config.compat` switches at once, and what the code of that name does
+# there; each is a key of its own.
+COMPAT: dict[str, dict[str, Any]] = {
+  "": {},
+  "basnet": {
+    "ilg.loss.reference_classes": 0,  # the MIL loss is a plain mean
+    "predict.sampling": "uniform",  # test videos at ilg.segments positions
+    "detect.ilg_cas": "relu_minmax",  # min-max from 0 up, not clipped
+    "detect.class_fallback": False,  # a video without a class has no detection
+    "detect.lone_first_class": False,  # (index 0).any() is False
+    "detect.class_score": "binary",  # scores are set to 0 and 1 first
+    "detect.upsampling_grid": "left",  # i / 24, extrapolated at the end
+    "detect.threshold_last": 0.225,  # arange(0, 0.25, 0.025)
+    "detect.positive_runs": True,  # where(cas > 0) after the threshold
+    "detect.contrast": "thresholded",  # on the CAS with zeros below it
+    "detect.ring_rounding": "towards_start",  # int() of both its ends
+    "detect.nms_plus_one": True,  # lengths are end - start + 1, in seconds
+    "detect.nms_drop_equal": True,  # kept is IoU < 0.7
+  },
+}
+
 CHOICES: dict[str, tuple[str, ...]] = {
+  "compat": tuple(COMPAT),
   "data.layout": ("simulated", *LAYOUTS),
   "evaluate.protocol": tuple(detection_map.PROTOCOLS),
   "ilg.sampling": ("random", "uniform"),
@@ -27,10 +51,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "rts.upsampling": ("copy", "nearest", "linear"),
   "rts.average": ("probability", "logit"),
   "predict.sampling": ("own", "uniform"),
-  "detect.ilg_cas": _CAS_SPACES,
+  "detect.ilg_cas": (*_CAS_SPACES, "relu_minmax"),
   "detect.class_scores": ("ilg", "ptlr"),
   "detect.cas": ("probability", "minmax", "logit_minmax"),
   "detect.contrast": ("cas", "thresholded"),
+  "detect.class_score": ("value", "binary"),
+  "detect.ring_rounding": ("up", "towards_start"),
+  "detect.upsampling_grid": ("centres", "left"),
 }
 
 _AT_LEAST: dict[str, float] = {
@@ -197,6 +224,27 @@ def check(config: Mapping[str, Any]) -> None:
     ) from None
   if problems:
     raise InputError(*problems)
+
+
+def apply_compat(config: ConfigDict, given: Iterable[str] = ()) -> None:
+  """Sets the keys that `config.compat` stands for.
+
+  `given` are the keys that the user has set by hand.
+
+  Raises:
+    InputError: one of them has another value than `compat` stands for.
+  """
+  name = config.get("compat", "")
+  flat, chosen = flatten(config), COMPAT.get(name, {})
+  problems = [
+    f"--config.{key}: expected {chosen[key]!r}, as --config.compat={name} sets "
+    f"it, got {flat[key]!r}; leave one of the two out"
+    for key in given
+    if key in chosen and flat[key] != chosen[key]
+  ]
+  if problems:
+    raise InputError(*problems)
+  config.update_from_flattened_dict(chosen)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

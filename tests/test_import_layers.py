@@ -28,13 +28,13 @@ TABLE = {
   "published": "",
   "table_formats": "ablations",
   "command_line": "absl ml_collections settings errors",
-  "settings": "detection_map data.layouts errors",
+  "settings": "ml_collections detection_map data.layouts errors",
   "workdir": "ml_collections detection_map settings writers errors",
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "settings",
   "artefacts": "checkpoints phases writers",
   "pipeline": (
-    "jax ml_collections optax artefacts checkpoints detection labelling "
+    "jax ml_collections numpy optax artefacts checkpoints detection labelling "
     "optimizer phases prediction progress pseudo_labels stages train writers "
     "errors data.annotations data.batches"
   ),

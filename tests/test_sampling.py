@@ -76,9 +76,10 @@ def test_perturbed_indexes_are_sorted_and_inside_the_video(length):
   assert drawn[-1] < length
 
 
-def test_uniform_indexes_go_from_the_first_segment_to_the_last():
-  assert uniform_indexes(10, 4).tolist() == [0, 3, 6, 9]
-  assert uniform_indexes(3, 5).tolist() == [0, 0, 1, 1, 2]
+def test_uniform_indexes_are_the_starts_of_equal_parts():
+  assert uniform_indexes(10, 4).tolist() == [0, 2, 5, 7]  # 0, 2.5, 5, 7.5
+  assert uniform_indexes(3, 5).tolist() == [0, 0, 1, 1, 2]  # 0, .6, 1.2, ...
+  assert uniform_indexes(7, 7).tolist() == list(range(7))
   assert uniform_indexes(1, 3).tolist() == [0, 0, 0]
 
 

@@ -46,8 +46,11 @@ def perturbed_indexes(
 
 
 def uniform_indexes(length: int, count: int) -> np.ndarray:
-  """`count` segments evenly from the first to the last. -> i64[count]."""
-  return np.linspace(0, length - 1, count).astype(np.int64)
+  """The first segment of each of `count` equal parts. -> i64[count].
+
+  Where parts are shorter than a segment, segments repeat (BaSNet-pytorch).
+  """
+  return np.arange(count) * length // count
 
 
 def padded_length(length: int, smallest: int = 16) -> int:

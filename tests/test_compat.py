@@ -1,0 +1,307 @@
+"""compat="basnet": each quirk of BaSNet-pytorch, and all of them at once.
+
+`_plain` is a reading of that code's way from a CAS to detections, in loops.
+"""
+
+import math
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base, thumos14_basnet
+from ptlr_jax import (
+  command_line,
+  detection,
+  proposals,
+  pseudo_labels,
+  settings,
+)
+from ptlr_jax.data import sampling
+from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.errors import InputError
+from tests.tiny_config import ROOT, start
+
+CLASSES = ("a", "b", "c", "d")
+SECONDS = 0.64
+
+
+def _options(**changes):
+  config = base.get_config()
+  config.compat = "basnet"
+  settings.apply_compat(config)
+  options = ConfigDict(config.detect.to_dict())
+  options.update(changes)
+  return options
+
+
+def _detect(logits, scores, options, stretch=1.0):
+  """Detections of a CAS f[T,C+1] and class scores f[C]."""
+  rest = 1 - scores.sum()
+  ilg = {
+    "logits": {"fused": logits},
+    "scores": {"fused": np.append(scores, rest)},
+  }
+  return detection.detect(
+    ilg,
+    {},
+    Dataset(CLASSES, (), (), SECONDS, 0.0),
+    options=options,
+    fusion={"rgb": 1.0, "flow": 1.5},
+    topk_ratio=8,
+    stretch=stretch,
+  )
+
+
+def _plain(logits, scores, segments):
+  """[(class, score, start, end)] of one video of that many segments."""
+  size = len(logits)
+  passing = [c for c in range(len(scores)) if scores[c] >= 0.25]
+  if sum(passing) == 0:  # nothing, or class 0 alone
+    return []
+  found = []
+  for c in passing:
+    column = [float(x) for x in logits[:, c]]
+    low, high = max(0, min(column)), max(0, max(column))
+    span = high - low if high > low else 1
+    column = [(x - low) / span for x in column]
+    fine = []
+    for i in range(24 * size):
+      left = min(i // 24, size - 2)
+      weight = i / 24 - left
+      fine.append(column[left] + weight * (column[left + 1] - column[left]))
+    candidates = []
+    for level in range(10):
+      kept = [x if x >= level * 0.025 else 0.0 for x in fine]
+      places = [i for i, x in enumerate(kept) if x > 0]
+      if not any(places):
+        continue
+      runs, begun = [], places[0]
+      for i, place in enumerate(places):
+        if i + 1 == len(places) or places[i + 1] != place + 1:
+          runs.append((begun, place))
+          begun = places[i + 1] if i + 1 < len(places) else None
+      for first, last in runs:
+        length = last - first + 1
+        before = max(0, int(first - 0.25 * length))
+        after = min(len(fine) - 1, int(last + 0.25 * length))
+        ring = kept[before:first] + kept[last + 1 : after + 1]
+        inside = math.fsum(kept[first : last + 1]) / length
+        outside = math.fsum(ring) / len(ring) if ring else 0.0
+        unit = SECONDS * segments / (24 * size)
+        score = inside - outside + 0.2
+        candidates.append((c, score, first * unit, (last + 1) * unit))
+    candidates.sort(key=lambda item: -item[1])
+    while candidates:
+      best = candidates.pop(0)
+      found.append(best)
+
+      def overlap(item, best=best):
+        both = min(best[3], item[3]) - max(best[2], item[2]) + 1
+        both = max(0.0, both)
+        lengths = best[3] - best[2] + 1 + item[3] - item[2] + 1
+        return both / (lengths - both)
+
+      candidates = [item for item in candidates if overlap(item) < 0.7]
+  return sorted(found, key=lambda item: -item[1])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_all_at_once_are_the_plain_reading(seed):
+  rng = np.random.default_rng(seed)
+  walk = rng.normal(size=(30 + seed, 5)).cumsum(0)
+  logits = walk + rng.normal(size=walk.shape)
+  scores = np.array([0.26, 0.3, 0.1, 0.3]) if seed else np.eye(4)[1]
+  segments = int(rng.integers(20, 90))
+  stretch = segments / len(logits)
+  found = _detect(logits, scores, _options(), stretch)
+  expected = _plain(logits, scores, segments)
+  assert len(found) == len(expected) > 0
+  got = [(CLASSES.index(f["label"]), f["score"], *f["segment"]) for f in found]
+  key = lambda item: (-round(item[1], 8), item)  # noqa: E731
+  np.testing.assert_allclose(
+    sorted(got, key=key), sorted(expected, key=key), rtol=0, atol=1e-9
+  )
+
+
+# One quirk at a time: what it changes, worked by hand.
+
+
+def test_test_videos_are_sampled_uniformly():
+  # 6 segments at 4 positions: 0, 1.5, 3, 4.5 rounded down.
+  assert sampling.uniform_indexes(6, 4).tolist() == [0, 1, 3, 4]
+  logits = np.full((4, 5), -1.0)
+  logits[1:3, 1] = 1.0
+  options = _options(upsampling=1)
+  (plain, *_) = _detect(logits, np.eye(4)[1], options)
+  (wide, *_) = _detect(logits, np.eye(4)[1], options, stretch=6 / 4)
+  np.testing.assert_allclose(plain["segment"], [0.64, 1.92])
+  np.testing.assert_allclose(wide["segment"], [0.96, 2.88])  # times 1.5
+
+
+def test_the_last_threshold_is_0_225():
+  options, ours = _options(), base.get_config().detect
+  count = {}
+  for name, o in (("basnet", options), ("ours", ours)):
+    span = o.threshold_last - o.threshold_first
+    count[name] = int(span / o.threshold_step + 1e-6) + 1
+  assert count == {"basnet": 10, "ours": 21}
+  # A dip to 0.4 splits under 0.45 and not under 0.225.
+  dip = np.array([0.0, 1.0, 0.4, 1.0, 0.0])
+  assert len(proposals.class_proposals(dip, [0.225])[0]) == 1
+  assert len(proposals.class_proposals(dip, [0.45])[0]) == 2
+
+
+def test_the_contrast_is_taken_on_the_thresholded_cas():
+  # Ring of one position a side at 0.2, below the threshold 0.5: it counts as 0.
+  cas = np.array([[0.2], [1.0], [1.0], [0.2]])
+  how = {"thresholds": [0.5], "upsample_factor": 1, "seconds_per_segment": 1.0}
+  cas_score, thresholded = (
+    proposals.propose(
+      cas, np.zeros(1), [0], contrast=contrast, ring=0.5, **how
+    ).score
+    for contrast in ("cas", "thresholded")
+  )
+  np.testing.assert_allclose([cas_score, thresholded], [[0.8], [1.0]])
+
+
+def test_the_class_score_is_binary():
+  logits = np.full((6, 5), -1.0)
+  logits[2:4, 1] = 1.0
+  found = {
+    kind: _detect(
+      logits,
+      np.array([0.1, 0.4, 0.1, 0.1]),
+      _options(class_score=kind, upsampling=1),
+    )[0]["score"]
+    for kind in ("value", "binary")
+  }
+  # 1 - 0 inside and outside, then 0.2 x 0.4 or 0.2 x 1.
+  assert found == pytest.approx({"value": 1.08, "binary": 1.2})
+
+
+def test_one_second_is_added_to_every_length_in_nms():
+  start, end, score = np.array([0, 1]), np.array([2, 3]), np.array([2, 1])
+  # IoU 1/3 without, (1 + 1) / (3 + 3 - 2) = 1/2 with.
+  assert proposals.nms(start, end, score, 0.4).tolist() == [0, 1]
+  assert proposals.nms(start, end, score, 0.4, plus_one=True).tolist() == [0]
+
+
+def test_an_overlap_equal_to_the_threshold_is_dropped():
+  start, end, score = np.array([0, 0]), np.array([4, 2]), np.array([2, 1])
+  assert proposals.nms(start, end, score, 0.5).tolist() == [0, 1]
+  assert proposals.nms(start, end, score, 0.5, drop_equal=True).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+  ("scores", "ours", "basnets"),
+  [
+    ([0.6, 0.1], [0], []),  # class 0 alone is lost
+    ([0.1, 0.6], [1], [1]),
+    ([0.3, 0.3], [0, 1], [0, 1]),
+    ([0.2, 0.1], [0], []),  # none passes: ours takes the best
+  ],
+)
+def test_class_0_is_dropped_when_alone_and_nothing_stands_in(
+  scores, ours, basnets
+):
+  scores = np.array(scores)
+  kept = detection.kept_classes(scores, 0.25, True)
+  assert kept.tolist() == ours
+  kept = detection.kept_classes(scores, 0.25, False, lone_first=False)
+  assert kept.tolist() == basnets
+
+
+def test_runs_need_values_above_0():
+  # Under 0 everything passes here, and there only what is positive.
+  cas = np.array([[1.0], [0.0], [0.5], [-0.5]])
+  how = {"thresholds": [0.0], "upsample_factor": 1, "seconds_per_segment": 1.0}
+  ours = proposals.propose(cas, np.zeros(1), [0], **how)
+  theirs = proposals.propose(cas, np.zeros(1), [0], positive_runs=True, **how)
+  assert (ours.start.tolist(), ours.end.tolist()) == ([0], [3])
+  assert (theirs.start.tolist(), theirs.end.tolist()) == ([0, 2], [1, 3])
+  # The very first position, alone under its threshold, is no run.
+  how["thresholds"] = [0.7]
+  assert len(proposals.propose(cas, np.zeros(1), [0], **how).start) == 1
+  lost = proposals.propose(cas, np.zeros(1), [0], positive_runs=True, **how)
+  assert len(lost.start) == 0
+
+
+def test_the_ring_is_rounded_towards_the_start():
+  # A run of 2 and a ring of 0.25: half a position a side. Up on both sides is
+  # 0.3 and 0.1; towards the start it is 0.3 alone.
+  cas = np.array([0.0, 0.3, 1.0, 1.0, 0.1, 0.0])
+  run = (cas, np.array([2]), np.array([4]))
+  up = proposals.outer_inner_contrast(*run)
+  start_wards = proposals.outer_inner_contrast(*run, rounding="towards_start")
+  np.testing.assert_allclose([up[0], start_wards[0]], [0.8, 0.7])
+
+
+def test_upsampling_places_output_i_at_i_over_24():
+  cas = np.array([[0.0], [1.0]])
+  # Twice: at 0, 0.5, 1, 1.5 (extrapolated), not at -0.25 (held), 0.25, ...
+  left = proposals.upsample(cas, 2, "left")[:, 0]
+  assert left.tolist() == [0.0, 0.5, 1.0, 1.5]
+  assert proposals.upsample(cas, 2)[:, 0].tolist() == [0.0, 0.25, 0.75, 1.0]
+  assert proposals.upsample(cas[:1] + 3, 2, "left")[:, 0].tolist() == [3, 3]
+
+
+def test_min_and_max_count_from_0_up():
+  cas = np.array([[-1.0, -3.0, 2.0], [3.0, -1.0, 4.0]])
+  np.testing.assert_allclose(
+    pseudo_labels.relu_minmax(cas), [[-1 / 3, -3, 0], [1, -1, 1]]
+  )
+  np.testing.assert_allclose(pseudo_labels.minmax(cas), [[0, 0, 0], [1, 1, 1]])
+
+
+def test_the_mil_loss_is_a_plain_mean():
+  assert settings.COMPAT["basnet"]["ilg.loss.reference_classes"] == 0
+
+
+# The switch.
+
+
+def _parsed(*overrides):
+  argv = ["", f"--config={ROOT / 'configs' / 'thumos14_basnet.py'}"]
+  return command_line.parse([*argv, "--workdir=run", *overrides]).config
+
+
+def test_the_switch_sets_its_keys_and_nothing_else():
+  plain = settings.flatten(thumos14_basnet.get_config())
+  changed = settings.flatten(_parsed("--config.compat=basnet"))
+  expected = {**settings.COMPAT["basnet"], "compat": "basnet"}
+  assert {k: v for k, v in changed.items() if plain[k] != v} == expected
+  assert _parsed().compat == ""
+
+
+def test_a_key_that_contradicts_the_switch_is_refused_in_a_line():
+  with pytest.raises(InputError) as caught:
+    _parsed("--config.compat=basnet", "--config.detect.nms_plus_one=False")
+  (line,) = caught.value.lines
+  assert line.startswith("--config.detect.nms_plus_one: expected True")
+  assert "leave one of the two out" in line
+  same = _parsed("--config.compat=basnet", "--config.detect.nms_plus_one=True")
+  assert same.detect.nms_plus_one
+  assert _parsed("--config.compat=basnet", "--config.detect.nms=0.5")
+
+
+def test_an_unknown_switch_is_refused():
+  with pytest.raises(InputError, match=r"--config\.compat: expected one of"):
+    _parsed("--config.compat=basenet")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  return tmp_path_factory.mktemp("cache")
+
+
+def test_a_run_with_the_switch_ends_with_detections(cache, tmp_path):
+  done = start(
+    tmp_path / "run",
+    cache,
+    "--config.compat=basnet",
+    "--config.ptlr.stages=0",
+    "--config.ilg.streams=('fused',)",
+  )
+  assert done.returncode == 0, done.stderr
+  assert "ilg" in done.stdout
