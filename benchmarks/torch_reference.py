@@ -25,16 +25,19 @@ Lengths = Sequence[int] | None
 
 
 def cas_module(
-  features: int, width: int, classes: int, dropout: float
+  features: int, width: int, classes: int, dropout: float, *, bias: bool
 ) -> nn.Sequential:
-  """Bas-Net's CAS module: [B, D, T] -> logits [B, C + 1, T]."""
+  """Bas-Net's CAS module: [B, D, T] -> logits [B, C + 1, T].
+
+  `bias` is the classifier's: Bas-Net has none, Network-OTS has.
+  """
   return nn.Sequential(
     nn.Conv1d(features, width, kernel_size=3, padding=1),
     nn.LeakyReLU(0.01),
     nn.Conv1d(width, width, kernel_size=3, padding=1),
     nn.LeakyReLU(0.01),
     nn.Dropout(dropout),
-    nn.Conv1d(width, classes + 1, kernel_size=1, bias=False),
+    nn.Conv1d(width, classes + 1, kernel_size=1, bias=bias),
   )
 
 
@@ -56,7 +59,7 @@ class BasNetStream(nn.Module):
       nn.Conv1d(filter_width, 1, kernel_size=1),
       nn.Sigmoid(),
     )
-    self.cas = cas_module(features, cas_width, classes, dropout)
+    self.cas = cas_module(features, cas_width, classes, dropout, bias=False)
 
   def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Logits of both branches and the foreground weights.
@@ -92,7 +95,7 @@ class NetworkOts(nn.Module):
     self, features: int, classes: int, width: int = 2048, dropout: float = 0.7
   ):
     super().__init__()
-    self.cas = cas_module(features, width, classes, dropout)
+    self.cas = cas_module(features, width, classes, dropout, bias=True)
 
   def forward(self, x: Tensor) -> Tensor:
     """Fused features to logits: [B, 2 D, T] -> [B, C + 1, T]."""
@@ -121,7 +124,7 @@ class NetworkRts(nn.Module):
         layers.append(nn.Conv1d(width, width, 3, stride=2, padding=1))
         layers.append(nn.LeakyReLU(0.01))
       layers.append(nn.Dropout(dropout))
-      layers.append(nn.Conv1d(width, classes + 1, 1, bias=False))
+      layers.append(nn.Conv1d(width, classes + 1, kernel_size=1))
       self.branches.append(nn.Sequential(*layers))
 
   def forward(self, x: Tensor) -> list[Tensor]:

@@ -3,17 +3,16 @@
 import jax
 import jax.numpy as jnp
 
-# A float32 product such as 10 x 0.7 may fall a hair below the integer.
-_FLOOR_SLACK = 1e-5
-
 
 def scaled_lengths(lengths: jax.Array, scale: jax.Array) -> jax.Array:
   """Number of segments after ST(., s): floor(s x length), at least one.
 
   i32[B], f32[] -> i32[B], in segments.
   """
-  product = lengths.astype(jnp.float32) * scale
-  scaled = jnp.floor(product * (1 + _FLOOR_SLACK)).astype(jnp.int32)
+  product = lengths.astype(scale.dtype) * scale
+  # In float32 a product such as 10 x 0.7 may fall a hair below the integer.
+  hair = 4 * float(jnp.finfo(scale.dtype).eps)
+  scaled = jnp.floor(product * (1 + hair)).astype(jnp.int32)
   return jnp.maximum(scaled, 1)
 
 

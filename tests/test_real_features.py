@@ -9,7 +9,7 @@ import pytest
 from basnet_fixture import write_basnet
 from tiny_config import ROOT, start
 
-from ptlr_jax import command_line, detection, pipeline, prediction
+from ptlr_jax import command_line, detection, pipeline
 from ptlr_jax.data.annotations import Video
 from ptlr_jax.data.layouts import read_basnet
 from ptlr_jax.data.loading import load
@@ -83,16 +83,10 @@ def test_real_features_give_sound_cas_and_detections(trained, tmp_path):
   assert len(real.test) == 14
   assert {video.features["flow"].shape[1] for video in real.test} == {1024}
 
-  def predict(name, network):
-    return prediction.predict(
-      trained.stages[network],
-      trained.params(name, network),
-      real.test,
-      batch_size=4,
-    )
-
-  ilg = predict("ilg", "ilg")
-  networks = {net: predict(f"{net}-1", net) for net in ("ots", "rts")}
+  ilg = trained.predict("ilg", "ilg", real.test)
+  networks = {
+    net: trained.predict(f"{net}-1", net, real.test) for net in ("ots", "rts")
+  }
   counts = []
   for i, video in enumerate(real.test):
     shape = (video.num_segments, 21)
