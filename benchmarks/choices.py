@@ -46,6 +46,14 @@ ARMS = {
   "labels.cas=raw": {"labels.cas": "raw"},
   "labels.high=0.5": {"labels.high": 0.5},
   "labels.high=0.3": {"labels.high": 0.3},
+  "background_sum=all": {"labels.background_sum": "all"},
+  "background_sum=all, softmax": {
+    "labels.background_sum": "all",
+    "labels.cas": "softmax",
+  },
+  "labels.low=0.03": {"labels.low": 0.03},
+  "labels.low=0.01": {"labels.low": 0.01},
+  "labels.low=0.3": {"labels.low": 0.3},
   "class_filter=False": {"labels.class_filter": False},
   "keep_empty=False": {"labels.keep_empty": False},
   "multi_hot": {"labels.several": "multi_hot"},
@@ -73,6 +81,8 @@ ARMS = {
   "branches=2": {"rts.model.branches": 2},
   # Detection; nothing is trained.
   "class_scores=ptlr": {"detect.class_scores": "ptlr"},
+  "class_threshold=0.1": {"detect.class_threshold": 0.1},
+  "class_threshold=0.4": {"detect.class_threshold": 0.4},
   "detect.cas=minmax": {"detect.cas": "minmax"},
   "detect.cas=logit_minmax": {"detect.cas": "logit_minmax"},
   "ilg_cas=softmax_minmax": {"detect.ilg_cas": "softmax_minmax"},

@@ -102,6 +102,7 @@ def get_config() -> ConfigDict:
       "high": 0.7,
       "low": 0.1,
       "class_filter": True,  # only the video's own classes label frames
+      "background_sum": "own",  # over the classes of class_filter, or all
       "several": "highest",  # or multi_hot, where two classes pass
       "keep_empty": True,  # no action frame left: keep the labels before
       "update_rule": "replace",  # or merge

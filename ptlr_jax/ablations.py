@@ -183,8 +183,9 @@ def compare(above: np.ndarray, below: np.ndarray) -> Comparison:
   mean = float(difference.mean())
   if len(difference) < 2:
     return Comparison(mean, None)
-  if np.ptp(difference) == 0:  # no spread: certain, or no difference at all
-    return Comparison(mean, 0.0 if mean else 1.0)
+  noise = 1e-9  # percent, far below what a mAP can differ by
+  if np.ptp(difference) < noise:  # certain, or no difference at all
+    return Comparison(mean, 0.0 if abs(mean) > noise else 1.0)
   return Comparison(mean, float(scipy.stats.ttest_rel(below, above).pvalue))
 
 

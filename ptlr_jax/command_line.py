@@ -133,7 +133,7 @@ def parse(
   config: Any = values["config"].value
   settings.apply_compat(config, _given(argv))
   settings.check(config)
-  own = {name: values[name].value for name in others}
+  own = {name: str(values[name].value) for name in others}
   return Arguments(FrozenConfigDict(config), Path(workdir), own)
 
 

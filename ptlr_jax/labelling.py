@@ -42,6 +42,7 @@ def initial(
       high=options.high,
       low=options.low,
       several=options.several,
+      background_sum=options.background_sum,
     )
     for out, classes in zip(outputs, allowed, strict=True)
   ]

@@ -111,15 +111,22 @@ def initial_labels(
   high: float = 0.7,
   low: float = 0.1,
   several: str = "highest",
+  background_sum: str = "own",
 ) -> PseudoLabels:
   """Label generation of the ILG (Sec. III-C). f[T,C+1], bool[C] -> labels.
 
   Above `high` a frame is of that class (of several, the highest, or all with
   `several="multi_hot"`); otherwise, where the allowed classes sum to less
-  than `low`, it is background. `allowed` are the video's own labels.
+  than `low`, it is background. `allowed` are the video's own labels; with
+  `background_sum="all"` the sum runs over every class, as the paper prints.
   """
+  if background_sum not in ("own", "all"):
+    raise ValueError(
+      f"background_sum: expected own or all, got {background_sum!r}"
+    )
   actions = _actions(cas, allowed, high, several)
-  return _join(actions, cas[:, :-1][:, allowed].sum(1) < low)
+  summed = allowed | (background_sum == "all")
+  return _join(actions, cas[:, :-1][:, summed].sum(1) < low)
 
 
 def network_labels(

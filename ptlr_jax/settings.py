@@ -43,6 +43,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "ilg.loss.consistency_reduce": ("mean", "sum"),
   "ilg.loss.consistency_stop_gradient": ("none", "original", "transformed"),
   "labels.cas": _CAS_SPACES,
+  "labels.background_sum": ("own", "all"),
   "labels.several": ("highest", "multi_hot"),
   "labels.update_rule": ("replace", "merge"),
   "labels.network_cas": ("probability", "minmax"),

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from ptlr_jax import command_line
-from ptlr_jax.errors import InputError
+from ptlr_jax.errors import Diverged, InputError
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'configs' / 'simulated.py'}"
@@ -206,3 +206,68 @@ def test_the_module_prints_the_line_and_exits_with_2(tmp_path):
     "--config.ilg.steps?\n"
   )
   assert not (tmp_path / "run").exists()
+
+
+# Commands beside `main`.
+
+TABLE = {"table": "all", "seeds": "5"}
+
+
+def test_a_command_has_flags_of_its_own():
+  def others(*args):
+    argv = ["tables", CONFIG, WORKDIR, *args]
+    return command_line.parse(argv, "usage: x", TABLE).others
+
+  assert _parse(CONFIG, WORKDIR).others == {}
+  assert others() == TABLE
+  assert others("--table=3", "--seeds", "0,7") == {"table": "3", "seeds": "0,7"}
+  assert "'table'" in _line(CONFIG, WORKDIR, "--table=3")
+
+
+def test_a_mistake_shows_the_commands_own_usage():
+  with pytest.raises(InputError) as caught:
+    command_line.parse(["tables", CONFIG], "usage: of tables", TABLE)
+  assert caught.value.lines[0].endswith("got none; usage: of tables")
+
+
+@pytest.mark.parametrize(
+  ("error", "status", "shown"),
+  [
+    (
+      InputError("a: wrong", "b: too"),
+      2,
+      "ptlr_jax: a: wrong\nptlr_jax: b: too",
+    ),
+    (Diverged("loss is nan"), 1, "ptlr_jax: loss is nan"),
+  ],
+)
+def test_an_error_of_ours_is_lines_and_a_status(
+  error, status, shown, monkeypatch, capsys
+):
+  def run(argv):
+    assert argv == ["tables", CONFIG]
+    raise error
+
+  monkeypatch.setattr("sys.argv", ["tables", CONFIG])
+  with pytest.raises(SystemExit) as caught:
+    command_line.execute(run, "", "")
+  assert caught.value.code == status
+  assert capsys.readouterr() == ("", f"{shown}\n")
+
+
+def _divide(argv):
+  raise ZeroDivisionError(argv)
+
+
+def test_an_error_of_the_code_keeps_its_traceback(monkeypatch):
+  monkeypatch.setattr("sys.argv", ["tables"])
+  with pytest.raises(ZeroDivisionError):
+    command_line.execute(_divide, "", "")
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_shown_and_nothing_is_run(flag, monkeypatch, capsys):
+  monkeypatch.setattr("sys.argv", ["tables", flag])
+  command_line.execute(_divide, "What it does.", "usage: tables")
+  shown = capsys.readouterr().out
+  assert shown.startswith("What it does.\nusage: tables\n")

@@ -8,11 +8,12 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import command_line, detection_map, phases, settings
+from ptlr_jax import ablations, command_line, detection_map, phases, settings
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
 OWN = [name for name in NAMES if name != "base"]
+ROWS = sorted(p.stem for p in (ROOT / "configs" / "ablations").glob("*.py"))
 
 
 def _config(name):
@@ -101,4 +102,53 @@ def test_the_phases_are_algorithm_1():
     *("ots-1", "labels-1-ots", "rts-1", "labels-1-rts"),
     *("ots-2", "labels-2-ots", "rts-2", "labels-2-rts"),
     *("detect", "evaluate"),
+  ]
+
+
+# The rows of the paper's tables, and choices that go on top of a configuration.
+
+DELTAS = [*(f"ablations/{row}" for row in ROWS), "thumos14_best"]
+
+
+def test_every_row_of_the_tables_that_needs_a_delta_has_one():
+  needed = ablations.variants(list(ablations.TABLES))
+  assert set(needed) - {ablations.OURS} == set(ROWS)
+
+
+@pytest.mark.parametrize("name", ["simulated", "thumos14_small", "activitynet"])
+@pytest.mark.parametrize("delta", DELTAS)
+def test_a_delta_loads_on_any_configuration(delta, name):
+  path = f"{ROOT / 'configs' / delta}.py:{name}"
+  config = command_line.parse(["", f"--config={path}", "--workdir=run"]).config
+  module = importlib.import_module(f"configs.{delta.replace('/', '.')}")
+  assert config.to_dict() == module.change(_config(name)).to_dict()
+  changed = settings.differences(_config(name), config)
+  assert 0 < len(changed) < 10
+
+
+@pytest.mark.parametrize("delta", DELTAS)
+def test_a_delta_is_of_thumos14_by_itself(delta):
+  module = importlib.import_module(f"configs.{delta.replace('/', '.')}")
+  known = settings.flatten(base.get_config())
+  flat = settings.flatten(module.get_config())
+  assert flat == settings.flatten(module.change(_config("thumos14")))
+  assert {k: type(v) for k, v in flat.items()} == {
+    k: type(v) for k, v in known.items()
+  }
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_says_which_table_and_the_command(row):
+  module = importlib.import_module(f"configs.ablations.{row}")
+  text = " ".join((module.__doc__ or "").replace("\\\n", " ").split())
+  assert re.match(r"Tables? [IV]+", text)
+  command = f"--config=configs/ablations/{row}.py:thumos14 "
+  assert f"python -m ptlr_jax.main {command}" in text
+
+
+def test_the_best_choices_are_those_of_the_docs():
+  changed = settings.differences(_config("thumos14"), _config("thumos14_best"))
+  assert [line.partition(":")[0] for line in changed] == [
+    *("detect.nms", "detect.sources"),
+    *("ots.class_balance", "rts.class_balance"),
   ]

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import plain_basnet
 import pytest
 from torch_cases import (
   KEY,
@@ -13,6 +14,7 @@ from torch_cases import (
   C,
   load,
   network,
+  parameters,
   reference,
   stage,
   torch,
@@ -20,9 +22,9 @@ from torch_cases import (
 from torch_weights import from_torch, to_torch
 
 from benchmarks import torch_labels
-from configs import base
-from ptlr_jax import labelling
-from ptlr_jax.data.annotations import Video
+from configs import base, thumos14_basnet
+from ptlr_jax import detection, labelling, prediction, settings
+from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.pseudo_labels import PseudoLabels
 from ptlr_jax.scale import scaled_lengths
 from ptlr_jax.stages import STAGES
@@ -192,3 +194,56 @@ def _softmax(logits):
 
 def _torch(labels: PseudoLabels):
   return torch.from_numpy(labels.labels.T), torch.from_numpy(labels.selected)
+
+
+def test_compat_gives_basnets_detections_from_the_same_weights():
+  """Early fusion, uniform sampling, all the way to seconds and scores."""
+  state = parameters("ilg", ("fused",), "float32")
+  net = load(network("ilg", ("fused",)), state).streams["fused"]
+  config = thumos14_basnet.get_config()
+  config.compat = "basnet"
+  settings.apply_compat(config)
+  rng = np.random.default_rng(3)
+  videos = [
+    Video(
+      str(n),
+      {
+        s: rng.normal(size=(n, d)).astype("f").cumsum(0) / 3
+        for s, d in WIDTHS.items()
+      },
+      (),
+      (),
+    )
+    for n in (23, 33, 40, 57, 64, 91)
+  ]
+  outputs = prediction.predict(
+    stage("ilg", ("fused",)),
+    from_torch(state),
+    videos,
+    segments=40,
+    read_back=False,
+  )
+  data = Dataset(tuple("abc"), (), (), 0.64, 0.0)
+  total = 0
+  for video, out in zip(videos, outputs, strict=True):
+    at = (np.arange(40) * video.num_segments / 40).astype(int)
+    x = np.concatenate([video.features["rgb"], video.features["flow"]], 1)[at]
+    with torch.no_grad():
+      logits = net.suppression(torch.from_numpy(x.T[None]))
+      scores = reference.video_scores(logits)[0, :-1].numpy()
+    expected = plain_basnet.detections(
+      logits[0].T.double().numpy(), scores, video.num_segments
+    )
+    found = detection.detect(
+      out,
+      {},
+      data,
+      options=config.detect,
+      fusion=config.fusion,
+      topk_ratio=8,
+      stretch=video.num_segments / 40,
+    )
+    got = [("abc".index(f["label"]), f["score"], *f["segment"]) for f in found]
+    np.testing.assert_allclose(sorted(got), sorted(expected), rtol=0, atol=1e-5)
+    total += len(found)
+  assert total > 10

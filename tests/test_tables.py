@@ -1,0 +1,199 @@
+"""python -m ptlr_jax.tables: what it trains, shares, resumes and writes."""
+
+import csv
+
+import pytest
+from ml_collections import FrozenConfigDict
+from test_ablations import metrics
+from tiny_config import ROOT
+
+from configs import base, thumos14
+from ptlr_jax import ablations, command_line, settings, tables, writers
+from ptlr_jax.errors import Diverged, InputError
+
+CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
+
+
+def refused(call, *args):
+  """The one line that it is refused with."""
+  with pytest.raises(InputError) as caught:
+    call(*args)
+  (line,) = caught.value.lines
+  assert "\n" not in line
+  return line
+
+
+def read_csv(path):
+  """The lines of a table, a dictionary each."""
+  return list(csv.DictReader(path.read_text().splitlines()))
+
+
+# What was asked for.
+
+
+@pytest.mark.parametrize(
+  ("said", "protocol", "numbers"),
+  [
+    ("all", "thumos14", [1, 3, 4, 5, 6]),
+    ("all", "activitynet", [2, 3, 4, 5, 6]),
+    ("3", "thumos14", [3]),
+    ("6,4,4", "thumos14", [4, 6]),
+    ("2", "activitynet", [2]),
+  ],
+)
+def test_tables_are_named_by_their_numbers(said, protocol, numbers):
+  assert tables.numbers_of(said, protocol) == numbers
+
+
+@pytest.mark.parametrize("said", ["7", "0", "III", "3,", "", "3 4"])
+def test_what_is_no_table_is_refused(said):
+  line = refused(tables.numbers_of, said, "thumos14")
+  assert line.startswith("--table: expected 1 to 6 or all, got ")
+
+
+def test_a_table_of_the_other_data_set_is_refused():
+  line = refused(tables.numbers_of, "1,2", "thumos14")
+  assert "Table II is mAP on ActivityNet" in line
+  assert "evaluate.protocol is thumos14" in line
+  assert "--config of activitynet" in line
+
+
+@pytest.mark.parametrize(
+  ("said", "first", "seeds"),
+  [
+    ("5", 0, [0, 1, 2, 3, 4]),
+    ("2", 7, [7, 8]),
+    ("0,7", 3, [0, 7]),
+    ("7,", 3, [7]),
+    ("3,1,3", 0, [1, 3]),
+  ],
+)
+def test_seeds_are_a_count_or_a_list(said, first, seeds):
+  assert tables.seeds_of(said, first) == seeds
+
+
+@pytest.mark.parametrize("said", ["0", "", "-1", "a", "1,b", "2.5"])
+def test_what_are_no_seeds_is_refused(said):
+  assert refused(tables.seeds_of, said, 0).startswith("--seeds: expected")
+
+
+# A row's configuration.
+
+LOSS = "ilg.loss."
+DELTAS = {
+  "ours": set(),
+  "basnet": {
+    *(f"{LOSS}alpha", f"{LOSS}beta", f"{LOSS}gamma"),
+    *("ilg.streams", "ptlr.stages"),
+  },
+  "ilg_without_cs_tm": {
+    *(f"{LOSS}alpha", f"{LOSS}beta", f"{LOSS}gamma"),
+    "ptlr.stages",
+  },
+  "ilg_without_tm": {f"{LOSS}beta", f"{LOSS}gamma", "ptlr.stages"},
+  "ilg_without_cs": {f"{LOSS}alpha", "ptlr.stages"},
+  "ilg": {"ptlr.stages"},
+  "ptlr_ots": {"ptlr.networks", "ptlr.stages"},
+  "ptlr_rts": {"ptlr.networks", "ptlr.stages"},
+  "ptlr": {"ptlr.stages"},
+}
+
+
+def test_every_row_has_its_delta():
+  assert set(ablations.variants(list(ablations.TABLES))) == DELTAS.keys()
+
+
+@pytest.mark.parametrize("name", DELTAS)
+def test_a_delta_changes_what_its_row_is_about(name):
+  config = FrozenConfigDict(thumos14.get_config())
+  changed = tables.variant(config, name, seed=11)
+  keys = {
+    line.partition(":")[0]
+    for line in settings.differences(config.to_dict(), changed.to_dict())
+  }
+  assert keys == DELTAS[name] | {"seed"}
+  assert changed.seed == 11
+  flat = settings.flatten(changed)
+  for key in keys & {f"{LOSS}{x}" for x in ("alpha", "beta", "gamma")}:
+    assert flat[key] == 0
+  if name.startswith("ptlr"):
+    assert changed.ptlr.stages == ablations.STAGES
+    assert (
+      changed.ptlr.networks
+      == {
+        "ptlr_ots": ("ots",),
+        "ptlr_rts": ("rts",),
+        "ptlr": ("ots", "rts"),
+      }[name]
+    )
+
+
+def test_a_delta_that_is_not_there_is_named():
+  config = FrozenConfigDict(base.get_config())
+  line = refused(tables.variant, config, "ilg_without_everything", 0)
+  assert line.startswith("configs/ablations/ilg_without_everything.py: cannot")
+
+
+# Runs that are made up.
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+  """Runs end at once with made-up figures; returns which were asked for."""
+  asked = []
+
+  def finish(self, name, seed):
+    asked.append((name, seed))
+    if (name, seed) == ("ilg_without_cs", 1):
+      raise Diverged("ilg: loss is nan")
+    figures = {**metrics(seed), "seed": seed}
+    writers.write_json(self.directory(name, seed) / "metrics.json", figures)
+
+  monkeypatch.setattr(tables.Runs, "finish", finish)
+  return asked
+
+
+def test_a_run_that_diverges_costs_its_own_row_only(pretend, tmp_path, capsys):
+  args = ["", CONFIG, "--table=3", "--seeds=3", f"--workdir={tmp_path}"]
+  with pytest.raises(Diverged) as caught:
+    tables.run(args)
+  assert "1 runs diverged" in str(caught.value)
+  assert "seed 1, ilg_without_cs: ilg: loss is nan" in str(caught.value)
+  assert len(pretend) == 12
+  shown = capsys.readouterr().out
+  assert "fewer seeds so far for ILG w/o cs: 2" in shown
+  rows = read_csv(tmp_path / "tables" / "table-3.csv")
+  seeds = {row["row"]: row["seeds"] for row in rows}
+  assert seeds == {
+    **dict.fromkeys(("ILG w/o cs & tm", "ILG w/o tm", "ILG"), "0 1 2"),
+    "ILG w/o cs": "0 2",
+  }
+
+
+def test_a_diverged_run_is_exit_status_1(pretend, tmp_path, monkeypatch):
+  argv = ["tables", CONFIG, "--table=4", "--seeds=1,", f"--workdir={tmp_path}"]
+  monkeypatch.setattr("sys.argv", argv)
+  with pytest.raises(SystemExit) as caught:
+    command_line.execute(tables.run, "", tables.USAGE)
+  assert caught.value.code == 1
+  assert pretend
+
+
+def test_every_table_is_there_in_every_format_and_says_simulated(
+  pretend, tmp_path
+):
+  tables.run(["", CONFIG, "--table=1,6", "--seeds=0,", f"--workdir={tmp_path}"])
+  assert {name for name, _ in pretend} == {"basnet", "ours", "ptlr"}
+  written = {p.name for p in (tmp_path / "tables").iterdir()}
+  assert written == {
+    f"{stem}.{form}"
+    for stem in ("table-1", "table-6", "tables")
+    for form in ("txt", "md", "csv", "tex")
+  }
+  for path in (tmp_path / "tables").iterdir():
+    text = path.read_text()
+    assert ("Simulated features" in text) == (path.suffix != ".csv")
+    assert not text.startswith("Table I.")
+  every = (tmp_path / "tables" / "tables.md").read_text()
+  assert "Table I. " in every
+  assert "Table VI. " in every
