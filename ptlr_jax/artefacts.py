@@ -8,6 +8,8 @@ from typing import Any
 from ptlr_jax import checkpoints, writers
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 
+_TAKEN = ".taken"  # ends the name of what is not whole yet
+
 
 class Artefacts:
   """What the phases of a run leave in its workdir."""
@@ -75,6 +77,14 @@ class Artefacts:
           taken.append(name)
     return taken
 
+  def tidy(self) -> None:
+    """Removes what a stop in the middle of `adopt` left."""
+    for path in list(self.directory.rglob(f".*{_TAKEN}")):
+      if path.is_dir():
+        shutil.rmtree(path)
+      else:
+        path.unlink()
+
   def _take_log(self, other: "Artefacts", name: str) -> None:
     self.log.rewind(name, -1)
     for line in other.log.read():
@@ -93,7 +103,7 @@ def _link_file(source: str, target: str) -> None:
 def _link(source: Path, target: Path) -> None:
   """A file or a folder of files under a second name, whole or not at all."""
   target.parent.mkdir(parents=True, exist_ok=True)
-  temporary = target.with_name(f".{target.name}.taken")
+  temporary = target.with_name(f".{target.name}{_TAKEN}")
   if source.is_dir():
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary, copy_function=_link_file)

@@ -37,19 +37,18 @@ def _p(comparison: Comparison | None) -> tuple[str, str]:
 
 def caption(filled: Filled) -> str:
   """One line: which table, of what, over which seeds."""
-  counts = sorted({len(seeds) for seeds in filled.seeds.values()})
   seeds = sorted({s for found in filled.seeds.values() for s in found})
   said = ", ".join(map(str, seeds))
   text = (
     f"Table {filled.table.roman}. {filled.table.title} (%), mean and standard "
     f"deviation over seeds {said}"
   )
-  if len(counts) > 1:
-    lacking = (
-      f"{label}: {len(found)}"
-      for label, found in filled.seeds.items()
-      if len(found) < counts[-1]
-    )
+  lacking = [
+    f"{label}: {len(found)}"
+    for label, found in filled.seeds.items()
+    if len(found) < len(seeds)
+  ]
+  if lacking:
     text += f"; fewer seeds so far for {', '.join(lacking)}"
   return text
 

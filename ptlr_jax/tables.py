@@ -7,12 +7,17 @@ Every run lies in WORKDIR/seed-N/VARIANT and is a run of `main`; what variants
 have in common is trained once. A run that was stopped goes on, a finished one
 is not run again, more seeds or tables add what is missing. WORKDIR/tables
 holds each table as text, Markdown, CSV and LaTeX, written anew after each seed.
+
+--seeds=5 are five seeds from config.seed on: 0 to 4, or with --config.seed=10
+10 to 14. --seeds=0,7 are these two, and --seeds=7, is one, whatever config.seed
+is. A run is the same in either case.
 """
 
 import importlib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +37,7 @@ from ptlr_jax.progress import say
 
 USAGE = (
   "usage: python -m ptlr_jax.tables --config=configs/NAME.py "
-  "--table=1|2|3|4|5|6|all --seeds=5 --workdir=DIR "
+  "--table=1|2|3|4|5|6|all|3,4 --seeds=5|0,7 --workdir=DIR "
   "[--config.SECTION.KEY=VALUE ...]"
 )
 
@@ -43,7 +48,7 @@ def numbers_of(said: str, protocol: str) -> list[int]:
   if said == "all":
     return list(usual)
   parts = said.split(",")
-  if not all(p.isdigit() and int(p) in ablations.TABLES for p in parts):
+  if not set(parts) <= set(map(str, ablations.TABLES)):
     raise InputError(f"--table: expected 1 to 6 or all, got {said!r}; {USAGE}")
   numbers = sorted({int(part) for part in parts})
   for number in numbers:
@@ -58,15 +63,14 @@ def numbers_of(said: str, protocol: str) -> list[int]:
 
 
 def seeds_of(said: str, first: int) -> list[int]:
-  """A count, from config.seed on, or seeds with commas. Raises InputError."""
-  parts = said.split(",")
-  if not all(part.isdigit() for part in parts if part) or said in ("", "0"):
+  """A count, from `first` on, or seeds with commas. Raises InputError."""
+  if not re.fullmatch(r"0*[1-9][0-9]*|[0-9]+(,[0-9]+)*,?", said) or said == "0":
     raise InputError(
       "--seeds: expected how many, or the seeds with commas (0,1,5 or 7,), "
       f"got {said!r}; {USAGE}"
     )
   if "," in said:
-    return sorted({int(part) for part in parts if part})
+    return sorted({int(part) for part in said.split(",") if part})
   return list(range(first, first + int(said)))
 
 
@@ -83,7 +87,10 @@ def variant(config: FrozenConfigDict, name: str, seed: int) -> FrozenConfigDict:
         "a checkout of the repository"
       ) from None
     changed = delta.change(changed)
-  settings.check(changed)
+  try:
+    settings.check(changed)
+  except InputError as error:
+    raise InputError(*(f"{name}: {p}" for p in error.problems)) from None
   return FrozenConfigDict(changed)
 
 
@@ -114,6 +121,7 @@ class Runs:
     logging.getLogger("absl").setLevel(logging.WARNING)
     self._data = self._data or load(config.data)
     files = Artefacts(config, directory)
+    files.tidy()
     for path in sorted(directory.parent.glob("*/config.json")):
       if path.parent != directory:
         other = FrozenConfigDict(json.loads(path.read_text()))
@@ -161,6 +169,8 @@ def run(argv: Sequence[str]) -> None:
   numbers = numbers_of(said["table"], config.evaluate.protocol)
   seeds = seeds_of(said["seeds"], config.seed)
   names = ablations.variants(numbers)
+  for name in names:  # a row that cannot run is told before hours of others
+    variant(config, name, seeds[0])
   runs, failed = Runs(config, root), []
   for seed in seeds:
     for i, name in enumerate(names, 1):

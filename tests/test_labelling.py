@@ -75,6 +75,22 @@ def test_initial_labels_follow_the_options():
   assert initial(cas="raw", high=5.5) == [[NONE, BG, BG], [NONE, NONE, BG]]
 
 
+def test_initial_labels_have_the_papers_weights_and_thresholds():
+  # (0.5 + 1.5 x 0.84) / 2.5 = 0.704 and, with 0.83, 0.698;
+  # (0.2 + 1.5 x 0.03) / 2.5 = 0.098 and, with 0.04, 0.104.
+  rows = {"rgb": [0.5, 0.5, 0.2, 0.2], "flow": [0.84, 0.83, 0.03, 0.04]}
+  logits = {
+    name: np.array(row)[:, None] * [1, 0, 0] for name, row in rows.items()
+  }
+  (got,) = labelling.initial(
+    [{"logits": logits}],
+    OWN[1:],
+    options(cas="raw"),
+    base.get_config().fusion,
+  )
+  assert ints(got) == [A, NONE, BG, NONE]
+
+
 # Softmaxes of two videos; the second has no action above 0.6.
 REFINED = [
   {"cas": np.array([[0.65, 0.1, 0.25], [0.1, 0.1, 0.8]])},

@@ -113,12 +113,12 @@ def test_foreground_norm_sums_time_and_averages_videos():
   assert losses.foreground_norm(weights, mask) == (0.75 + 6) / 2
 
 
-def test_basnet_terms_background_is_positive_in_base_alone():
-  # One action class, one valid segment; the second is padding.
-  cas = f32([[[LN3, 0], [50, 90]]])
+def test_eq_1_by_hand_with_background_positive_in_base_alone():
+  # One action class, one valid segment; the second is padding. The softmax is
+  # (3/4, 1/4) in the base branch, (1/9, 8/9) in the suppression branch.
   terms = losses.basnet_terms(
-    cas,
-    cas,
+    f32([[[LN3, 0], [50, 90]]]),
+    f32([[[0, 3 * LN2], [50, 90]]]),
     f32([[0.5, 8]]),
     jnp.array([[True, False]]),
     f32([[1]]),
@@ -128,8 +128,10 @@ def test_basnet_terms_background_is_positive_in_base_alone():
   assert set(terms) == {"base", "supp", "norm"}
   # Labels (1/2, 1/2) and (1, 0), see test_video_bce_by_hand; (C + 1)/4 = 1/2.
   np.testing.assert_allclose(terms["base"], -math.log(3 / 16) / 4, rtol=1e-6)
-  np.testing.assert_allclose(terms["supp"], -math.log(3 / 4) / 2, rtol=1e-6)
+  np.testing.assert_allclose(terms["supp"], math.log(9) / 2, rtol=1e-6)
   np.testing.assert_allclose(terms["norm"], 0.005, rtol=1e-6)
+  # 0.418494 + 1.098612 + 0.005
+  np.testing.assert_allclose(sum(terms.values()), 1.522106, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +244,32 @@ def test_branch_cross_entropy_learns_frame_t_times_2_to_the_m():
   np.testing.assert_allclose(value, expected, rtol=1e-6)
   assert gradients[0][0].any(-1).tolist() == [True, False, True]
   assert gradients[1][0].any(-1).tolist() == [True, True]
+
+
+def test_the_index_sets_of_three_branches_over_13_frames():
+  # Of T = {2, 3, 4, 7, 8, 12}, branch 1 has {1, 2, 4, 6} of 7, branch 2
+  # {1, 2, 3} of 4, branch 3 {1} of 2. Frames 4 and 12 are of the second class.
+  selected = jnp.zeros((1, 13), bool).at[0, [2, 3, 4, 7, 8, 12]].set(True)
+  second = jnp.zeros((1, 13), int).at[0, [4, 12]].set(1)
+  targets = jax.nn.one_hot(second, 2)
+
+  def loss(branches):
+    return losses.branch_cross_entropy(branches, targets, selected)
+
+  value, gradients = jax.value_and_grad(loss)(
+    [jnp.zeros((1, length, 2)) for length in (7, 4, 2)]
+  )
+  np.testing.assert_allclose(value, LN2, rtol=1e-6)
+  # 1/2 - 1 or 1/2 for the first class, over the 4, 3, 1 frames of 3 branches.
+  for gradient, signs, share in zip(
+    gradients,
+    ([0, -1, 1, 0, -1, 0, 1], [0, 1, -1, 1], [0, -1]),
+    (1 / 24, 1 / 18, 1 / 6),
+    strict=True,
+  ):
+    np.testing.assert_allclose(
+      gradient[0], share * np.outer(signs, [1, -1]), atol=1e-7
+    )
 
 
 def test_branch_cross_entropy_averages_videos():

@@ -307,6 +307,13 @@ def test_combine_averages_probabilities_or_logits():
     np.testing.assert_allclose(y.sum(-1), 1, rtol=1e-6)
 
 
+def test_mean_of_three_branches_over_an_odd_length():
+  # 5 frames: 3, 3, 6, 6, 9 and 0, 0, 0, 0, 12 and five times 6.
+  branches = [rows([3, 6, 9]), rows([0, 12]), rows([6])]
+  y = rts.mean_of_branches(branches, jnp.ones((1, 5), bool), mode="copy")
+  assert y[0, :, 0].tolist() == [3, 3, 4, 4, 9]
+
+
 def test_the_papers_example_of_8_frames():
   """Sec. III-D, M = 1: the copy is the paper's, its labels need "at least".
 

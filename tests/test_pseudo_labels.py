@@ -183,6 +183,16 @@ def test_quality_by_hand():
   }
 
 
+def test_quality_of_the_papers_example_of_8_frames():
+  # All 8 frames are of the action; OTS selects 4, RTS 6, see test_models.
+  truth = np.array([A] * 8, bool)
+  ots = labels_of(A, NONE, NONE, NONE, A, NONE, A, A)
+  rts = labels_of(A, A, NONE, NONE, A, A, A, A)
+  for labels, recall in ((ots, 0.5), (rts, 0.75)):
+    got = pl.quality([labels], [truth])
+    assert (got["precision"], got["recall"]) == (1, recall)
+
+
 def test_quality_of_nothing_selected_is_zero():
   got = pl.quality([labels_of(NONE, NONE)], [np.array([A, BG], bool)])
   assert got == {
