@@ -101,9 +101,9 @@ ARMS = {
   "balance, dropout=0.5": {**BALANCE, **both("model.dropout", 0.5)},
   "balance, temperature=2": {**BALANCE, **both("temperature", 2.0)},
   "balance, merge": {**BALANCE, "labels.update_rule": "merge"},
-  "balance, loss per video": {**BALANCE, **both("loss_average", "video")},
-  "balance, width=256": {**BALANCE, **both("model.width", 256)},
   "balance, labels.high=0.5": {**BALANCE, "labels.high": 0.5},
+  "balance, background_sum=all": {**BALANCE, "labels.background_sum": "all"},
+  "balance, labels.low=0.01": {**BALANCE, "labels.low": 0.01},
   "best": {**BALANCE, **ALL_SOURCES, "detect.nms": 0.5},
 }
 

@@ -54,6 +54,14 @@ def test_initial_labels_of_the_videos_own_classes():
   assert_labels(pl.initial_labels(CAS, ONLY_B), BG, B, BG, BG, NONE, B)
 
 
+def test_background_sums_over_every_class_if_asked():
+  # Frame 3 sums to 0.05 over a alone, and to 0.11 over both.
+  got = pl.initial_labels(CAS, ONLY_A, background_sum="all")
+  assert_labels(got, A, A, BG, NONE, NONE, NONE)
+  with pytest.raises(ValueError, match=r"own or all, got 'x'"):
+    pl.initial_labels(CAS, BOTH, background_sum="x")
+
+
 def test_initial_labels_thresholds_are_strict():
   cas = np.array([[0.75, 0, 0], [0.125, 0, 0]])
   got = pl.initial_labels(cas, BOTH, high=0.75, low=0.125)
