@@ -37,7 +37,7 @@ from ptlr_jax.progress import say
 
 USAGE = (
   "usage: python -m ptlr_jax.tables --config=configs/NAME.py "
-  "--table=1|2|3|4|5|6|all|3,4 --seeds=5|0,7 --workdir=DIR "
+  "--table=1|2|3|4|5|6|all --seeds=5|0,7 --workdir=DIR "
   "[--config.SECTION.KEY=VALUE ...]"
 )
 
@@ -64,7 +64,8 @@ def numbers_of(said: str, protocol: str) -> list[int]:
 
 def seeds_of(said: str, first: int) -> list[int]:
   """A count, from `first` on, or seeds with commas. Raises InputError."""
-  if not re.fullmatch(r"0*[1-9][0-9]*|[0-9]+(,[0-9]+)*,?", said) or said == "0":
+  listed = re.fullmatch(r"[0-9]+(,[0-9]+)*,?", said)
+  if not listed or re.fullmatch("0+", said):
     raise InputError(
       "--seeds: expected how many, or the seeds with commas (0,1,5 or 7,), "
       f"got {said!r}; {USAGE}"

@@ -1,12 +1,15 @@
 """Taking over what another run has done alike."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import checkpoints, workdir, writers
+from configs import base
+from ptlr_jax import checkpoints, tables, workdir, writers
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.phases import Phase, phases
 from ptlr_jax.pseudo_labels import PseudoLabels
@@ -119,9 +122,154 @@ def test_files_are_copied_where_links_are_not_to_be_had(
   assert _row(files, "stage-2") == {"stage-2": []}
 
 
+@pytest.mark.parametrize(
+  ("name", "left"),
+  [
+    ("final", "checkpoints/ilg/.final.taken"),
+    ("labels-0.npz", "labels/.labels-0.npz.taken"),
+    ("detections.json", ".detections.json.taken"),
+  ],
+)
+def test_what_a_stop_in_the_middle_left_is_cleared_away(
+  done, tmp_path, monkeypatch, name, left
+):
+  def stop(self, target):
+    if target.name == name:
+      raise KeyboardInterrupt
+    return rename(self, target)
+
+  rename = Path.rename
+  files = _files(tmp_path / "new")
+  with monkeypatch.context() as patched:
+    patched.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+      files.adopt(done)
+  assert (files.directory / left).exists()
+  swept = _files(tmp_path / "swept")
+  shutil.copytree(files.directory, swept.directory, dirs_exist_ok=True)
+  swept.tidy()
+  files.adopt(done)  # what is left is no hindrance
+  for run in (swept, files):
+    assert not list(run.directory.rglob("*.taken"))
+  assert files.log.read() == done.log.read()
+  assert _row(files, "stage-2") == _row(done, "stage-2") == {"stage-2": []}
+  template = {"bias": np.zeros(2, np.float32)}
+  for run in (files, done):
+    assert checkpoints.final_params(run.checkpoint_dir("ilg"), template)
+    assert run.label_path("labels-0").stat().st_size
+
+
 def test_an_unfinished_source_gives_what_it_has(done, tmp_path):
   done.metrics_path().unlink()
   done.detection_path("stage-2").unlink()
   files = _files(tmp_path / "new")
   assert len(files.adopt(done)) == 12
   assert workdir.finished(files.directory) is None
+
+
+# Two runs of the tables that are trained: a configuration without stages, and
+# the row "ILG", which is then the same.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """Where they lie; no test changes it."""
+  root = tmp_path_factory.mktemp("trained")
+  for name in ("ours", "ilg"):
+    _runs(root).finish(name, 0)
+  return root
+
+
+def _runs(root):
+  config = base.early_fusion(tiny_config.get_config())
+  config.ilg.steps = 2
+  return tables.Runs(FrozenConfigDict(config), root)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+  """The runs for a test to spoil, and the folder of each."""
+  runs = _runs(tmp_path / "copy")
+  shutil.copytree(trained, runs.root)
+  return runs, runs.directory("ours", 0), runs.directory("ilg", 0)
+
+
+def _snapshot(directory):
+  """{path: (contents, when written)} of all files but the log."""
+  return {
+    str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mtime)
+    for path in directory.rglob("*")
+    if path.is_file() and path.name != "metrics.jsonl"
+  }
+
+
+def _bytes(directory):
+  return {name: data for name, (data, _) in _snapshot(directory).items()}
+
+
+def test_runs_that_are_alike_are_one_on_the_disk(trained):
+  ours, ilg = (trained / "seed-0" / name for name in ("ours", "ilg"))
+  assert _bytes(ours) == _bytes(ilg)
+  for name in _bytes(ilg):
+    own = name.endswith(("config.json", "metrics.json"))
+    assert (ours / name).samefile(ilg / name) != own, name
+  logs = [(run / "metrics.jsonl").read_text() for run in (ours, ilg)]
+  assert logs[0] == logs[1] != ""
+
+
+def test_another_seed_is_trained_by_itself(copied):
+  runs, _, ilg = copied
+  before = _snapshot(ilg)
+  runs.finish("ilg", 1)
+  other = runs.directory("ilg", 1)
+  seeds = [m["seed"] for m in runs.metrics(["ilg"], [0, 1])["ilg"].values()]
+  assert seeds == [0, 1]
+  assert _bytes(other)["detections.json"] != before["detections.json"][0]
+  assert _snapshot(ilg) == before
+
+
+@pytest.mark.parametrize(
+  "gone", [("metrics.json",), ("metrics.json", "detections.json")]
+)
+def test_what_is_missing_of_a_run_is_made_anew_and_no_more(copied, gone):
+  runs, ours, ilg = copied
+  before = {run: _snapshot(run) for run in (ours, ilg)}
+  for name in gone:
+    (ilg / name).unlink()
+  if "detections.json" in gone:  # else it would be taken from there
+    (ours / "detections.json").unlink()
+    before[ours].pop("detections.json")
+  for name in ("ours", "ilg"):
+    runs.finish(name, 0)
+  assert _snapshot(ours) == before[ours]
+  after = _snapshot(ilg)
+  changed = {name for name in after if after[name] != before[ilg].get(name)}
+  assert changed == set(gone)
+  assert _bytes(ilg) == {k: data for k, (data, _) in before[ilg].items()}
+
+
+@pytest.mark.parametrize(
+  ("where", "source_stays"), [("final", True), ("labels-0.npz", False)]
+)
+def test_a_stop_while_files_are_taken_over_leaves_no_trace(
+  copied, monkeypatch, where, source_stays
+):
+  def stop(self, target):
+    if target.name == where:
+      raise KeyboardInterrupt
+    return rename(self, target)
+
+  runs, ours, ilg = copied
+  before, rename = _bytes(ilg), Path.rename
+  log = (ilg / "metrics.jsonl").read_text()
+  shutil.rmtree(ilg)
+  with monkeypatch.context() as patched:
+    patched.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+      runs.finish("ilg", 0)
+  assert list(ilg.rglob(f".{where}.taken"))
+  if not source_stays:
+    shutil.rmtree(ours)
+  runs.finish("ilg", 0)
+  assert _bytes(ilg) == before
+  assert (ilg / "metrics.jsonl").read_text() == log

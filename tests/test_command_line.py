@@ -222,6 +222,8 @@ def test_a_command_has_flags_of_its_own():
   assert others() == TABLE
   assert others("--table=3", "--seeds", "0,7") == {"table": "3", "seeds": "0,7"}
   assert "'table'" in _line(CONFIG, WORKDIR, "--table=3")
+  with pytest.raises(InputError, match=r"seeds.*; usage: x"):
+    others("--seeds")
 
 
 def test_a_mistake_shows_the_commands_own_usage():

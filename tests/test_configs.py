@@ -115,7 +115,9 @@ def test_every_row_of_the_tables_that_needs_a_delta_has_one():
   assert set(needed) - {ablations.OURS} == set(ROWS)
 
 
-@pytest.mark.parametrize("name", ["simulated", "thumos14_small", "activitynet"])
+@pytest.mark.parametrize(
+  "name", ["simulated", "thumos14", "thumos14_small", "activitynet"]
+)
 @pytest.mark.parametrize("delta", DELTAS)
 def test_a_delta_loads_on_any_configuration(delta, name):
   path = f"{ROOT / 'configs' / delta}.py:{name}"
@@ -124,6 +126,9 @@ def test_a_delta_loads_on_any_configuration(delta, name):
   assert config.to_dict() == module.change(_config(name)).to_dict()
   changed = settings.differences(_config(name), config)
   assert 0 < len(changed) < 10
+  types = {k: type(v) for k, v in settings.flatten(base.get_config()).items()}
+  flat = settings.flatten(config)
+  assert {key: type(value) for key, value in flat.items()} == types
 
 
 @pytest.mark.parametrize("delta", DELTAS)
@@ -141,7 +146,20 @@ def test_a_delta_is_of_thumos14_by_itself(delta):
 def test_a_row_says_which_table_and_the_command(row):
   module = importlib.import_module(f"configs.ablations.{row}")
   text = " ".join((module.__doc__ or "").replace("\\\n", " ").split())
-  assert re.match(r"Tables? [IV]+", text)
+  named = re.match(r'Tables? ([IV]+(?: and [IV]+)?), "([^"]+)": ', text)
+  assert named
+  tables = [
+    table
+    for table in ablations.TABLES.values()
+    if row in {line.variant for line in table.rows}
+  ]
+  assert named[1] == " and ".join(table.roman for table in tables)
+  labels = {
+    line.label.partition(",")[0]
+    for line in tables[0].rows
+    if line.variant == row
+  }
+  assert labels == {named[2]}
   command = f"--config=configs/ablations/{row}.py:thumos14 "
   assert f"python -m ptlr_jax.main {command}" in text
 

@@ -70,7 +70,7 @@ def test_initial_labels_follow_the_options():
   assert initial(cas="softmax") == [[A, NONE, NONE], [A, B, NONE]]
   assert initial(cas="softmax", high=0.74) == [[NONE] * 3] * 2
   assert initial(cas="softmax", low=0.2) == [[A, BG, BG], [A, B, NONE]]
-  # Of a alone the second and third frame are background, of both only the third.
+  # Of a alone frames 2 and 3 are background, of both only the third.
   assert initial(background_sum="all")[0] == [A, NONE, BG]
   # Both streams undecided everywhere but for a: raw logits 5.4 and 0.
   assert initial(cas="raw", high=5.3) == [[A, BG, BG], [A, B, BG]]

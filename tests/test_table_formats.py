@@ -5,9 +5,10 @@ import io
 
 import numpy as np
 import pytest
+from test_ablations import metrics
 
 from ptlr_jax import table_formats
-from ptlr_jax.ablations import TABLES, Cell, Comparison, Filled
+from ptlr_jax.ablations import TABLES, Cell, Comparison, Filled, fill
 
 A, B = "ILG w/o cs & tm", "ILG"
 
@@ -42,6 +43,16 @@ CAPTION = (
 )
 
 
+def test_the_caption_names_rows_that_lack_a_seed(filled):
+  assert table_formats.caption(filled) == CAPTION
+  whole = filled._replace(seeds={A: [3, 5], B: [3, 5]})
+  assert table_formats.caption(whole).endswith("deviation over seeds 3, 5")
+  # As many each, and none has all.
+  apart = filled._replace(seeds={A: [0, 1], B: [1, 2]})
+  said = f"seeds 0, 1, 2; fewer seeds so far for {A}: 2, {B}: 2"
+  assert table_formats.caption(apart).endswith(said)
+
+
 def test_text_has_deviations_and_the_papers_figures_below(filled):
   assert table_formats.text(filled) == (
     f"{CAPTION}\n"
@@ -67,6 +78,22 @@ def test_markdown_is_a_row_a_line(filled):
   )
 
 
+def test_csv_is_a_cell_a_line(filled):
+  lines = table_formats.as_csv(filled).splitlines()
+  assert lines[0] == (
+    "table,row,column,mean,deviation,paper,seeds,values,difference,p"
+  )
+  assert lines[1] == (
+    "3,ILG w/o cs & tm,0.50,21.000000,1.414214,26.200000,0 1,"
+    "20.000000 22.000000,,"
+  )
+  assert lines[4:] == [
+    "3,ILG,0.50,24.040000,,27.900000,0,24.040000,3.040000,0.250000",
+    "3,ILG,0.90,0.250000,,0.400000,0,0.250000,-0.250000,",
+    "3,ILG,0.1:0.7,33.000000,,,0,33.000000,2.500000,0.000400",
+  ]
+
+
 def test_csv_reads_back_to_every_seeds_figure(filled):
   rows = list(csv.DictReader(io.StringIO(table_formats.as_csv(filled))))
   assert len(rows) == 6
@@ -82,19 +109,24 @@ def test_csv_reads_back_to_every_seeds_figure(filled):
   assert (rows[4]["difference"], rows[4]["p"]) == ("-0.250000", "")
 
 
-def test_latex_is_escaped_and_every_line_has_its_columns(filled):
-  text = table_formats.latex(filled)
-  assert r"\begin{tabular}{lrrrrr}" in text
-  body = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
-  lines = [line for line in body.splitlines() if line.endswith(r" \\")]
-  assert len(lines) == 1 + 3 + 2
-  for line in lines:
-    assert line.replace(r"\&", "").count("&") == 5
-  assert r"ILG w/o cs \& tm & 21.0 & 0.5 & 30.5 &  &  \\" in lines
-  assert r"\quad $\pm$ & 1.4 & 0.0 & 0.7 &  &  \\" in lines
-  assert r"ILG & 24.0 & 0.2 & 33.0 & +2.5 & $<$0.001 \\" in lines
-  assert r"its variants (\%), mean" in text
-  assert text.count(r"\begin") == text.count(r"\end") == 2
+def test_latex_is_a_table_with_its_signs_escaped(filled):
+  assert table_formats.latex(filled).splitlines() == [
+    r"\begin{table}",
+    r"\centering",
+    rf"\caption{{{CAPTION.replace('%', chr(92) + '%')}}}",
+    r"\begin{tabular}{lrrrrr}",
+    r"\toprule",
+    r" & 0.5 & 0.9 & 0.1:0.7 & $\Delta$ 0.1:0.7 & p \\",
+    r"\midrule",
+    r"ILG w/o cs \& tm & 21.0 & 0.5 & 30.5 &  &  \\",
+    r"\quad $\pm$ & 1.4 & 0.0 & 0.7 &  &  \\",
+    r"\quad paper & 26.2 & 0.5 &  &  &  \\",
+    r"ILG & 24.0 & 0.2 & 33.0 & +2.5 & $<$0.001 \\",
+    r"\quad paper & 27.9 & 0.4 &  &  &  \\",
+    r"\bottomrule",
+    r"\end{tabular}",
+    r"\end{table}",
+  ]
 
 
 def test_a_fall_has_a_minus_in_latex_and_a_figure_of_p(filled):
@@ -119,12 +151,58 @@ def test_label_columns_have_names(filled):
 
 
 @pytest.mark.parametrize("form", table_formats.FORMATS)
-def test_joined_tables_are_all_there(filled, form):
+def test_joined_tables_are_all_there_with_a_line_between(filled, form):
   other = filled._replace(table=TABLES[4])
   text = table_formats.joined([filled, other], form)
   if form == "csv":
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["table"] for row in rows] == ["3"] * 6 + ["4"] * 6
+    assert text.endswith("0.000400\n")
   else:
-    assert "Table III." in text
-    assert "Table IV." in text
+    render = table_formats.FORMATS[form]
+    assert text == f"{render(filled)}\n{render(other)}"
+
+
+# The paper's tables as they come, every row over two seeds.
+
+
+@pytest.fixture(params=TABLES)
+def real(request):
+  table = TABLES[request.param]
+  runs = {
+    row.variant: {n: metrics(n, protocol=table.dataset) for n in (0, 3)}
+    for row in table.rows
+  }
+  found = fill(table, runs)
+  assert found
+  return found
+
+
+def _cells(line, sign):
+  return len(line.replace(rf"\{sign}", "").split(sign))
+
+
+def test_every_line_of_a_table_has_as_many_columns(real):
+  many = 1 + len(real.columns) + 2
+  rows = len(real.table.rows)
+  lines = table_formats.markdown(real).splitlines()
+  lines = [line for line in lines if line.startswith("|")]
+  assert [_cells(line, "|") for line in lines] == [many + 2] * (2 + rows)
+  text = table_formats.latex(real)
+  assert rf"\begin{{tabular}}{{l{'r' * (many - 1)}}}" in text
+  lines = [line for line in text.splitlines() if line.endswith(r" \\")]
+  with_paper = any(cell.published for cell in real.cells.values())
+  assert [_cells(ln, "&") for ln in lines] == [many] * (
+    1 + (2 + with_paper) * rows
+  )
+  assert text.isascii()
+
+
+def test_csv_gives_back_every_row_whatever_its_label_holds(real):
+  read = list(csv.DictReader(io.StringIO(table_formats.as_csv(real))))
+  assert len(read) == len(real.table.rows) * len(real.columns)
+  for line in read:
+    cell = real.cells[line["row"], line["column"]]
+    assert float(line["mean"]) == pytest.approx(cell.mean, abs=1e-6)
+    values = [float(value) for value in line["values"].split()]
+    assert values == pytest.approx(list(cell.values), abs=1e-6)

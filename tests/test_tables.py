@@ -45,7 +45,7 @@ def test_tables_are_named_by_their_numbers(said, protocol, numbers):
   assert tables.numbers_of(said, protocol) == numbers
 
 
-@pytest.mark.parametrize("said", ["7", "0", "III", "3,", "", "3 4"])
+@pytest.mark.parametrize("said", ["7", "0", "III", "3,", "", "3 4", "²", "-3"])
 def test_what_is_no_table_is_refused(said):
   line = refused(tables.numbers_of, said, "thumos14")
   assert line.startswith("--table: expected 1 to 6 or all, got ")
@@ -72,7 +72,10 @@ def test_seeds_are_a_count_or_a_list(said, first, seeds):
   assert tables.seeds_of(said, first) == seeds
 
 
-@pytest.mark.parametrize("said", ["0", "", "-1", "a", "1,b", "2.5"])
+@pytest.mark.parametrize(
+  "said",
+  ["0", "", "-1", "a", "1,b", "2.5", ",", "00", "1,,2", ",1", "²", "٣", "1 2"],
+)
 def test_what_are_no_seeds_is_refused(said):
   assert refused(tables.seeds_of, said, 0).startswith("--seeds: expected")
 
@@ -128,6 +131,19 @@ def test_a_delta_changes_what_its_row_is_about(name):
     )
 
 
+def test_a_row_that_cannot_run_is_named_before_any_is_trained(
+  pretend, tmp_path
+):
+  three = "--config.ptlr.thresholds=(0.7, 0.65, 0.6)"
+  line = refused(tables.run, ["", CONFIG, f"--workdir={tmp_path}", three])
+  assert line == (
+    "ptlr_ots: --config.ptlr.thresholds: expected one for each of the 4 "
+    "stages, got (0.7, 0.65, 0.6)"
+  )
+  assert not pretend
+  assert not list(tmp_path.iterdir())
+
+
 def test_a_delta_that_is_not_there_is_named():
   config = FrozenConfigDict(base.get_config())
   line = refused(tables.variant, config, "ilg_without_everything", 0)
@@ -146,7 +162,10 @@ def pretend(monkeypatch):
     asked.append((name, seed))
     if (name, seed) == ("ilg_without_cs", 1):
       raise Diverged("ilg: loss is nan")
-    figures = {**metrics(seed), "seed": seed}
+    if seed == 99:
+      raise KeyboardInterrupt
+    simulated = self.config.data.layout == "simulated"
+    figures = {**metrics(seed), "seed": seed, "simulated": simulated}
     writers.write_json(self.directory(name, seed) / "metrics.json", figures)
 
   monkeypatch.setattr(tables.Runs, "finish", finish)
@@ -168,6 +187,38 @@ def test_a_run_that_diverges_costs_its_own_row_only(pretend, tmp_path, capsys):
     **dict.fromkeys(("ILG w/o cs & tm", "ILG w/o tm", "ILG"), "0 1 2"),
     "ILG w/o cs": "0 2",
   }
+
+
+@pytest.mark.parametrize(
+  ("args", "seeds"),
+  [
+    (("--seeds=2",), [0, 1]),
+    (("--seeds=2", "--config.seed=7"), [7, 8]),
+    (("--seeds=4,2", "--config.seed=7"), [2, 4]),
+    ((), [0, 1, 2, 3, 4]),
+  ],
+)
+def test_a_count_begins_at_the_configurations_seed_and_a_list_does_not(
+  pretend, tmp_path, args, seeds
+):
+  tables.run(["", CONFIG, "--table=1", f"--workdir={tmp_path}", *args])
+  assert pretend == [(n, seed) for seed in seeds for n in ("basnet", "ours")]
+  made = {p.name for p in tmp_path.glob("seed-*")}
+  assert made == {f"seed-{seed}" for seed in seeds}
+
+
+def test_the_tables_of_a_seed_are_there_when_a_later_one_is_stopped(
+  pretend, tmp_path
+):
+  args = ["", CONFIG, "--table=3", f"--workdir={tmp_path}"]
+  with pytest.raises(KeyboardInterrupt):
+    tables.run([*args, "--seeds=0,99"])
+  assert pretend[-1] == ("ilg_without_cs_tm", 99)
+  rows = read_csv(tmp_path / "tables" / "table-3.csv")
+  assert {row["seeds"] for row in rows} == {"0"}
+  tables.run([*args, "--seeds=0,2"])
+  rows = read_csv(tmp_path / "tables" / "table-3.csv")
+  assert {row["seeds"] for row in rows} == {"0 2"}
 
 
 def test_a_diverged_run_is_exit_status_1(pretend, tmp_path, monkeypatch):
@@ -197,3 +248,17 @@ def test_every_table_is_there_in_every_format_and_says_simulated(
   every = (tmp_path / "tables" / "tables.md").read_text()
   assert "Table I. " in every
   assert "Table VI. " in every
+
+
+def test_tables_of_a_data_set_on_disk_have_no_such_note(pretend, tmp_path):
+  layout = ("--config.data.layout=basnet", "--config.data.root=nowhere")
+  args = ["--table=1", "--seeds=1", f"--workdir={tmp_path}", *layout]
+  tables.run(["", CONFIG, *args])
+  assert pretend
+  for path in (tmp_path / "tables").iterdir():
+    assert "imulated" not in path.read_text()
+
+
+def test_nothing_is_written_before_the_first_run(tmp_path):
+  assert tables.write(tmp_path, [3], {"ilg": {}}) == ""
+  assert not list(tmp_path.iterdir())
