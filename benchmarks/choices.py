@@ -13,7 +13,6 @@ then OTS and RTS of each stage), and the last stage's difference to `paper`.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -119,11 +118,7 @@ def configuration(config, seed: int, changes) -> FrozenConfigDict:
 def run(config, data, directory: Path) -> None:
   """Runs an arm on what earlier arms of its seed have left."""
   workdir.prepare(directory, config)
-  files = Artefacts(config, directory)
-  for other in sorted(directory.parent.glob("*/config.json")):
-    if other.parent != directory:
-      theirs = FrozenConfigDict(json.loads(other.read_text()))
-      files.adopt(Artefacts(theirs, other.parent))
+  Artefacts(config, directory).adopt_neighbours()
   pipeline.Run(config, data, directory).run()
 
 

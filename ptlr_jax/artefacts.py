@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ml_collections import FrozenConfigDict
+
 from ptlr_jax import checkpoints, writers
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 
@@ -76,6 +78,14 @@ class Artefacts:
           _link(source, target)
           taken.append(name)
     return taken
+
+  def adopt_neighbours(self) -> None:
+    """Takes over what the runs in the folders beside this one have alike."""
+    self.tidy()
+    for path in sorted(self.directory.parent.glob("*/config.json")):
+      if path.parent != self.directory:
+        config = FrozenConfigDict(writers.read_json(path))
+        self.adopt(Artefacts(config, path.parent))
 
   def tidy(self) -> None:
     """Removes what a stop in the middle of `adopt` left."""

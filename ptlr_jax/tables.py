@@ -14,7 +14,6 @@ is. A run is the same in either case.
 """
 
 import importlib
-import json
 import logging
 import os
 import re
@@ -121,12 +120,7 @@ class Runs:
 
     logging.getLogger("absl").setLevel(logging.WARNING)
     self._data = self._data or load(config.data)
-    files = Artefacts(config, directory)
-    files.tidy()
-    for path in sorted(directory.parent.glob("*/config.json")):
-      if path.parent != directory:
-        other = FrozenConfigDict(json.loads(path.read_text()))
-        files.adopt(Artefacts(other, path.parent))
+    Artefacts(config, directory).adopt_neighbours()
     pipeline.Run(config, self._data, directory).run()
 
   def metrics(

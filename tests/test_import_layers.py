@@ -32,7 +32,7 @@ TABLE = {
   "workdir": "ml_collections detection_map settings writers errors",
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "settings",
-  "artefacts": "checkpoints phases writers",
+  "artefacts": "ml_collections checkpoints phases writers",
   "pipeline": (
     "jax ml_collections numpy optax artefacts checkpoints detection labelling "
     "optimizer phases prediction progress pseudo_labels stages train writers "
