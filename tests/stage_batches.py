@@ -23,12 +23,12 @@ QUICK = {  # compiles in half the time
 }
 
 
-def batch_of(scale=(0.75, 0.75), grid=26, lengths=LENGTHS, seed=0):
+def batch_of(scale=(0.75, 0.75), grid=26, lengths=LENGTHS, seed=0, size=T):
   """Up to three videos of `lengths`; what lies in padding is no zero."""
   rng, count = np.random.default_rng(seed), len(lengths)
-  shape = count, T
+  shape = count, size
   targets = np.eye(C + 1, dtype=np.float32)[rng.integers(0, C + 1, shape)]
-  mask = np.arange(T)[None] < np.array(lengths)[:, None]
+  mask = np.arange(size)[None] < np.array(lengths)[:, None]
   selected = mask & (rng.random(shape) < [[0.9], [0.4], [0.7]][:count])
   return {
     "features": {
@@ -50,7 +50,7 @@ def padded(batch, size, fill):
 
   def pad(x, fill=fill):
     wide = fill((len(x), size, *x.shape[2:])).astype(x.dtype)
-    wide[:, :T][mask] = x[mask]
+    wide[:, : mask.shape[1]][mask] = x[mask]
     return wide
 
   return {

@@ -308,10 +308,11 @@ def test_combine_averages_probabilities_or_logits():
 
 
 def test_mean_of_three_branches_over_an_odd_length():
-  # 5 frames: 3, 3, 6, 6, 9 and 0, 0, 0, 0, 12 and five times 6.
-  branches = [rows([3, 6, 9]), rows([0, 12]), rows([6])]
-  y = rts.mean_of_branches(branches, jnp.ones((1, 5), bool), mode="copy")
-  assert y[0, :, 0].tolist() == [3, 3, 4, 4, 9]
+  # 9 frames: 3, 3, 6, 6, 9, 9, 12, 12, 15, four times 0, four times 3 and 6,
+  # and eight times 0 and 9.
+  branches = [rows([3, 6, 9, 12, 15]), rows([0, 3, 6]), rows([0, 9])]
+  y = rts.mean_of_branches(branches, jnp.ones((1, 9), bool), mode="copy")
+  assert y[0, :, 0].tolist() == [1, 1, 2, 2, 4, 4, 5, 5, 10]
 
 
 def test_the_papers_example_of_8_frames():
