@@ -1,6 +1,6 @@
 """configs/base.py's stages at test width, and tiny batches for them.
 
-Nothing is jitted: operation by operation each shape compiles once for all
+Nothing here is jitted: operation by operation each shape compiles once for all
 options, in place of every stage once for each.
 """
 
