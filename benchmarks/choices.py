@@ -138,13 +138,6 @@ def averages(found: dict[int, dict], stage: str) -> np.ndarray:
   return np.array([100 * r["stages"][stage]["averages"][AVERAGE] for r in runs])
 
 
-def spread(values: np.ndarray) -> str:
-  """Mean and standard deviation."""
-  if len(values) == 1:
-    return f"{values[0]:.1f}"
-  return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
-
-
 def label_quality(found: dict[int, dict]) -> str:
   """Action precision/recall of every phase of labels, means over seeds."""
   pairs = []
@@ -167,7 +160,9 @@ def report(root: Path, arms, seeds) -> str:
       continue
     stages = list(next(iter(found.values()))["stages"])
     heads = heads or ["arm", "seeds", *stages, "labels, action", "last stage"]
-    cells = [spread(averages(found, stage)) for stage in stages]
+    cells = [
+      ablations.Cell(averages(found, stage), None).spread for stage in stages
+    ]
     both = [s for s in found if s in paper]
     against = ""
     if both and arm != "paper":

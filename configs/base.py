@@ -5,6 +5,7 @@ such choice is a key here, with its alternatives beside it.
 """
 
 import importlib
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
@@ -180,6 +181,18 @@ def get_config() -> ConfigDict:
 def named(name: str) -> ConfigDict:
   """What configs/`name`.py says."""
   return importlib.import_module(f"configs.{name}").get_config()
+
+
+def delta(change: Callable[[ConfigDict], ConfigDict]):
+  """get_config of a file whose `change` goes on top of a configuration.
+
+  --config=FILE.py:NAME is the change on configs/NAME.py.
+  """
+
+  def get_config(name: str = "thumos14") -> ConfigDict:
+    return change(named(name))
+
+  return get_config
 
 
 def early_fusion(config: ConfigDict) -> ConfigDict:

@@ -21,6 +21,4 @@ def change(config):
   return config
 
 
-def get_config(name="thumos14"):
-  """The choices on configs/`name`.py."""
-  return change(base.named(name))
+get_config = base.delta(change)

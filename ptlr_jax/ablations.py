@@ -155,6 +155,13 @@ class Cell(NamedTuple):
     """Standard deviation over seeds (n - 1); None of one seed."""
     return float(self.values.std(ddof=1)) if len(self.values) > 1 else None
 
+  @property
+  def spread(self) -> str:
+    """Mean ± standard deviation, or the one figure."""
+    if self.deviation is None:
+      return f"{self.mean:.1f}"
+    return f"{self.mean:.1f} ± {self.deviation:.1f}"
+
 
 class Comparison(NamedTuple):
   """A row against the one above: mean difference and p of a paired t-test

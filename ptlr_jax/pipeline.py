@@ -86,7 +86,7 @@ class Run:
           checkpoints.tidy(self.files.checkpoint_dir(phase.name))
       else:
         getattr(self, f"_{phase.kind}")(phase)
-    return writers.read_json(self.workdir / "metrics.json")
+    return writers.read_json(self.files.metrics_path())
 
   # Training.
 
@@ -303,4 +303,4 @@ class Run:
       "seed": self.config.seed,
       "simulated": self.config.data.layout == "simulated",
     }
-    writers.write_json(self.workdir / "metrics.json", metrics)
+    writers.write_json(self.files.metrics_path(), metrics)

@@ -161,6 +161,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
 
 
 def _refinement(
+  name: str,
   options: Mapping[str, Any],
   net: nn.Module,
   loss_of: Callable[..., jax.Array],
@@ -171,7 +172,6 @@ def _refinement(
   `heads(outputs, mask, temperature)` are its probabilities and its logits. It
   predicts {"cas": probabilities f32[B,T,C+1], "logits": f32[B,T,C+1]}.
   """
-  name = type(net).__name__.removeprefix("Network").lower()
   how = {
     "average": options["loss_average"],
     "balance": options["class_balance"],
@@ -201,6 +201,7 @@ def _refinement(
 def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:
   """Network-OTS, Eq. (6)."""
   return _refinement(
+    "ots",
     options,
     ots.NetworkOTS(num_classes, **options["model"]),
     losses.selected_cross_entropy,
@@ -218,6 +219,7 @@ def _rts(num_classes: int, options: Mapping[str, Any]) -> Stage:
     return cas, rts.mean_of_branches(branches, mask, mode=mode)
 
   return _refinement(
+    "rts",
     options,
     rts.NetworkRTS(num_classes, **options["model"]),
     losses.branch_cross_entropy,

@@ -6,19 +6,12 @@ from collections.abc import Callable, Sequence
 
 from ptlr_jax.ablations import Comparison, Filled
 
-_NAMES = {
-  "precision": "precision",
-  "recall": "recall",
-  "action_precision": "action precision",
-  "action_recall": "action recall",
-}
-
 
 def _name(column: str) -> str:
   """0.50 -> 0.5, action_recall -> action recall."""
-  if column in _NAMES or ":" in column:
-    return _NAMES.get(column, column)
-  return f"{float(column):g}"
+  if column[0].isdigit() and ":" not in column:
+    return f"{float(column):g}"
+  return column.replace("_", " ")
 
 
 def _number(value: float | None) -> str:
@@ -54,17 +47,20 @@ def caption(filled: Filled) -> str:
 
 
 def _body(filled: Filled) -> list[tuple[str, list[str]]]:
-  """Three lines a row: means, deviations, the paper's figures."""
-  lines = []
+  """Three lines a row: means, deviations, the paper's figures.
+
+  Only the first has the two cells of the comparison, else they are empty.
+  """
+  lines, none = [], ["", ""]
   for label in filled.seeds:
     cells = [filled.cells[label, column] for column in filled.columns]
     means = [_number(cell.mean) for cell in cells]
     means += _p(filled.compared.get((label, filled.main)))
     lines.append((label, means))
     if any(cell.deviation is not None for cell in cells):
-      lines.append(("  ±", [_number(cell.deviation) for cell in cells]))
+      lines.append(("  ±", [*(_number(c.deviation) for c in cells), *none]))
     if any(cell.published is not None for cell in cells):
-      lines.append(("  paper", [_number(cell.published) for cell in cells]))
+      lines.append(("  paper", [*(_number(c.published) for c in cells), *none]))
   return lines
 
 
@@ -75,9 +71,6 @@ def _heads(filled: Filled) -> list[str]:
 def text(filled: Filled) -> str:
   """For a terminal: under each row its deviations and the paper's figures."""
   heads, body = _heads(filled), _body(filled)
-  body = [
-    (label, [*row, *[""] * len(heads)][: len(heads)]) for label, row in body
-  ]
   first = max(len(label) for label, _ in body)
   widths = [
     max(len(head), *(len(row[i]) for _, row in body))
@@ -97,12 +90,9 @@ def markdown(filled: Filled) -> str:
 
   def cell(label, column):
     found = filled.cells[label, column]
-    said = _number(found.mean)
-    if found.deviation is not None:
-      said += f" ± {found.deviation:.1f}"
-    if found.published is not None:
-      said += f" ({found.published:.1f})"
-    return said
+    if found.published is None:
+      return found.spread
+    return f"{found.spread} ({found.published:.1f})"
 
   heads = ["", *_heads(filled)]
   lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -133,7 +123,6 @@ def latex(filled: Filled) -> str:
   for label, row in _body(filled):
     name = label.strip().translate(escape)
     name = rf"\quad {name}" if label.startswith(" ") else name
-    row = [*row, *[""] * len(heads)][: len(heads)]
     row = [cell.replace("<", "$<$").replace("-", "$-$") for cell in row]
     lines.append(" & ".join([name, *row]) + r" \\")
   lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}", ""]
@@ -155,16 +144,15 @@ def as_csv(filled: Filled) -> str:
     return "" if value is None else f"{value:.6f}"
 
   for (label, column), cell in filled.cells.items():
-    against = filled.compared.get((label, column), Comparison(0.0, None))
-    known = (label, column) in filled.compared
+    against = filled.compared.get((label, column))
     writer.writerow(
       [
         *(filled.table.number, label, column),
         *(exact(cell.mean), exact(cell.deviation), exact(cell.published)),
         " ".join(map(str, filled.seeds[label])),
         " ".join(map(exact, cell.values)),
-        exact(against.difference if known else None),
-        exact(against.p),
+        exact(against and against.difference),
+        exact(against and against.p),
       ]
     )
   return buffer.getvalue()

@@ -166,7 +166,7 @@ def run(argv: Sequence[str]) -> None:
   names = ablations.variants(numbers)
   for name in names:  # a row that cannot run is told before hours of others
     variant(config, name, seeds[0])
-  runs, failed = Runs(config, root), []
+  runs, failed, text = Runs(config, root), [], ""
   for seed in seeds:
     for i, name in enumerate(names, 1):
       say(f"seed {seed}, {name} ({i} of {len(names)})")
@@ -175,8 +175,8 @@ def run(argv: Sequence[str]) -> None:
       except Diverged as error:  # the other runs are worth having
         say(f"seed {seed}, {name}: {error}")
         failed.append(f"seed {seed}, {name}: {error}")
-    write(root, numbers, runs.metrics(names, seeds))
-  say("\n" + write(root, numbers, runs.metrics(names, seeds)))
+    text = write(root, numbers, runs.metrics(names, seeds))
+  say(f"\n{text}")
   say(f"{root / 'tables'}: the same as txt, md, csv and tex")
   if failed:
     raise Diverged(

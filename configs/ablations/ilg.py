@@ -13,6 +13,4 @@ def change(config):
   return config
 
 
-def get_config(name="thumos14"):
-  """The row on configs/`name`.py."""
-  return change(base.named(name))
+get_config = base.delta(change)
