@@ -14,7 +14,6 @@ from configs import base
 def get_config():
   """100 segments a video, batch 64, the higher learning rates."""
   config = base.get_config()
-  config.data.id_prefix = "v_"
   config.ilg.update(
     {
       "batch_size": 64,

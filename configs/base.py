@@ -18,20 +18,34 @@ def get_config() -> ConfigDict:
 
   config.data = ConfigDict(
     {
-      "layout": "basnet",  # or simulated
+      # auto: found by its files. basnet, acmnet, wtalc, actionformer,
+      # video_features, own; prepared (by ptlr_jax.prepare), simulated.
+      "layout": "auto",
       "root": "",
-      "classes": (),  # (): the labels of the training videos, sorted
-      "width": 1024,  # D of each stream
-      "fps": 25.0,
-      "stride": 16,  # frames a segment
+      "annotations": "",  # file or folder in root, where it cannot be found
+      "classes": (),  # (): the layout's list, or the training labels, sorted
+      "streams": (),  # (): all that the layout has; or ("rgb",), ("flow",)
+      "train_subset": "",  # "": training, or where there is none validation
+      "test_subset": "",  # "": validation, or with it in training test
+      "video_labels": "instances",  # or listed, as W-TALC's labels_all
+      "width": 0,  # D of each stream; 0: what the files have
+      # Frames: of the extraction; 0: geometry.json beside the features, or the
+      # layout's own (25 fps, 16 every 16; actionformer also 16 every 4).
+      "fps": 0.0,
+      "stride": 0.0,
+      "window": 0.0,
+      "offset": 0.0,  # frames before the first segment
+      "length_tolerance": 2.0,  # seconds that T may be off a video's duration
       "trim": False,  # cut streams that differ by a segment or two
       "min_segments": 2,
       "end_tolerance": 2.0,  # seconds an annotation may outlast its features
       "overrun_ids": (),  # videos known to outlast them by more
-      "memory_gb": 8.0,  # larger sets stay on disk
+      "skip_missing": False,  # leave out videos that have no feature file
+      "check_finite": True,  # read all features once before training
+      "memory_gb": 8.0,  # larger sets stay on disk and are streamed
+      "stream_threads": 2,  # that read ahead of training
       "holdout": 0.0,  # > 0: test on this share of the training videos instead
       "holdout_seed": 0,
-      "id_prefix": "",  # left out of video ids in detections.json
       "simulated": {
         "seed": 0,
         "num_classes": 6,

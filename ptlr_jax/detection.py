@@ -1,12 +1,13 @@
 """From the CASs of a test video to its detections, and their mAP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ptlr_jax import detection_map, proposals, pseudo_labels
 from ptlr_jax.data.annotations import Dataset, ground_truth_database
+from ptlr_jax.data.geometry import Geometry
 
 
 def video_scores(
@@ -52,7 +53,8 @@ def kept_classes(
 def detect(
   ilg: Mapping[str, Any],
   networks: Mapping[str, np.ndarray],
-  data: Dataset,
+  classes: Sequence[str],
+  geometry: Geometry,
   *,
   options: Any,
   fusion: Mapping[str, float],
@@ -65,7 +67,8 @@ def detect(
   Args:
     ilg: {"logits": {stream: f[T,C+1]}, "scores": {stream: f[C+1]}}.
     networks: CAS of OTS and RTS, {name: f[T,C+1]}; empty for the ILG's own.
-    data: for the classes and the geometry.
+    classes: their names.
+    geometry: where the video's segments lie in time.
     options: config.detect.
     fusion: weights of the streams.
     topk_ratio: of the MIL loss.
@@ -109,8 +112,8 @@ def detect(
       kept,
       thresholds=thresholds,
       upsample_factor=options.upsampling,
-      seconds_per_segment=data.seconds_per_segment * stretch,
-      offset=data.offset,
+      seconds_per_segment=geometry.seconds_per_segment * stretch,
+      offset=geometry.start,
       ring=options.ring,
       class_weight=options.class_weight,
       contrast=options.contrast,
@@ -123,21 +126,16 @@ def detect(
   merged = proposals.merge(
     found, options.nms, options.nms_plus_one, options.nms_drop_equal
   )
-  return proposals.to_results(merged, data.classes)
+  return proposals.to_results(merged, classes)
 
 
 def evaluate(
   detections: Mapping[str, Mapping[str, Any]],
   data: Dataset,
   protocol: str,
-  id_prefix: str = "",
 ) -> dict[str, dict[str, Any]]:
-  """mAP of each row of detections, {row: result of `detection_map`}.
-
-  `id_prefix` is dropped from the data's video ids, as in the detections.
-  """
-  database = ground_truth_database(data.test, data.classes, "test")
-  truth = {v.removeprefix(id_prefix): entry for v, entry in database.items()}
+  """mAP of each row of detections, {row: result of `detection_map`}."""
+  truth = ground_truth_database(data.test, data.classes, "test")
   return {
     row: detection_map.detection_map(truth, results, protocol)
     for row, results in detections.items()

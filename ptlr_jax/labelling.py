@@ -1,6 +1,6 @@
 """Pseudo labels of a whole training set, as one phase writes them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,15 +78,42 @@ def refine(
   return labels, kept
 
 
+def label(
+  predictions: Iterable[tuple[int, Mapping[str, Any]]],
+  old: Sequence[PseudoLabels] | None,
+  allowed: Sequence[np.ndarray],
+  threshold: float,
+  options: Any,
+  fusion: Mapping[str, float],
+) -> tuple[list[PseudoLabels], int]:
+  """Labels of every video, {index: prediction} as they come: `initial` without
+  `old` labels, else `refine`; and how many videos kept their old ones."""
+  found: list[Any] = [None] * len(allowed)
+  kept = 0
+  for i, out in predictions:
+    if old is None:
+      (found[i],) = initial([out], [allowed[i]], options, fusion)
+    else:
+      (found[i],), stayed = refine(
+        [out], [old[i]], [allowed[i]], threshold, options
+      )
+      kept += stayed
+  return found, kept
+
+
 def quality(labels: Sequence[PseudoLabels], data: Dataset) -> dict[str, float]:
   """Precision and recall of the training videos' labels, for the log only.
 
-  See `pseudo_labels.quality`; training never reads it.
+  See `pseudo_labels.quality`; training never reads it. Videos without temporal
+  annotations are left out; where none has any, what needs no truth is left.
   """
-  return pseudo_labels.quality(
-    labels,
-    (
-      frame_truth(v, len(data.classes), data.seconds_per_segment, data.offset)
-      for v in data.train
-    ),
+  pairs = list(zip(labels, data.train, strict=True))
+  annotated = [(label, video) for label, video in pairs if video.instances]
+  chosen = annotated or pairs
+  found = pseudo_labels.quality(
+    [label for label, _ in chosen],
+    (frame_truth(video, len(data.classes)) for _, video in chosen),
   )
+  if annotated:
+    return found
+  return {name: found[name] for name in ("selected", "videos_without_action")}

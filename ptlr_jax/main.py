@@ -24,6 +24,8 @@ def run(argv: Sequence[str]) -> None:
 
     logging.getLogger("absl").setLevel(logging.WARNING)
     data = load(config.data)
+    for note in data.notes:
+      say(f"data: {note}")
     say(
       f"{len(data.train)} training and {len(data.test)} test videos of "
       f"{len(data.classes)} classes"

@@ -7,7 +7,7 @@ artefact there, written atomically; a phase whose artefact exists is skipped.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,11 +28,13 @@ from ptlr_jax import (
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset, Video
-from ptlr_jax.errors import Diverged
+from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.phases import Phase, phases, rows
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
 from ptlr_jax.stages import STAGES, Stage
+
+PART = 256  # test videos at a time of a set that does not fit into memory
 
 
 class _Network(NamedTuple):
@@ -53,6 +55,17 @@ def _network(
   return _Network(stage, tx, train.make_step(stage.loss, tx))
 
 
+def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:
+  """Refuses to train the ILG on a stream that the features do not have."""
+  missing = [s for s in asked if s != "fused" and s not in there]
+  if missing:
+    raise InputError(
+      f"--config.ilg.streams: expected streams of the features, which have "
+      f"{', '.join(there)}, came {', '.join(asked)}; pass "
+      f"--config.ilg.streams=\"('{there[0]}',)\""
+    )
+
+
 def _length(logits: Mapping[str, np.ndarray]) -> int:
   """T of the streams' f[T,C+1]."""
   return len(next(iter(logits.values())))
@@ -67,6 +80,7 @@ class Run:
   workdir: Path
 
   def __post_init__(self):
+    _check_streams(self.config.ilg.streams, self.data.streams)
     classes, adam = len(self.data.classes), self.config.optimizer
     self.files = Artefacts(self.config, self.workdir)
     self.log = self.files.log
@@ -141,6 +155,13 @@ class Run:
     if start:
       say(f"{phase.name:<14} goes on from step {start}")
     bar = Progress(phase.name, options.steps, start)
+    batch_at = self._batches(phase)
+    if self.data.on_disk:
+      # Grain, which starts JAX's own imports, only where it has work to do.
+      from ptlr_jax.data.streaming import read_ahead
+
+      threads = self.config.data.stream_threads
+      batch_at = read_ahead(batch_at, start, options.steps, threads)
 
     def on_log(step, values):
       self.log.append(phase.name, step, values)
@@ -150,7 +171,7 @@ class Run:
       state = train.fit(
         state,
         self.networks[phase.network].step,
-        self._batches(phase),
+        batch_at,
         steps=options.steps,
         key=jax.random.fold_in(self._key(phase.name), 1),
         log_every=self.config.train.log_every,
@@ -173,24 +194,27 @@ class Run:
   # Pseudo labels.
 
   def predict(
-    self,
-    name: str,
-    network: str,
-    videos: Sequence[Video],
-    read_back: bool = True,
+    self, name: str, network: str, videos: Sequence[Video], **how: Any
   ) -> list[dict[str, Any]]:
-    """What the network of a finished training phase says of videos.
+    """What the network of a finished training phase says of videos, in their
+    order. See `prediction.predictions`."""
+    found: list[Any] = [None] * len(videos)
+    for i, out in self.predictions(name, network, videos, **how):
+      found[i] = out
+    return found
 
-    See `prediction.predict`.
-    """
+  def predictions(
+    self, name: str, network: str, videos: Sequence[Video], **how: Any
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, one after the other with its index."""
     uniform = self.config.predict.sampling == "uniform"
-    return prediction.predict(
+    return prediction.predictions(
       self.networks[network].stage,
       self.params(name, network),
       videos,
       batch_size=self.config.predict.batch_size,
       segments=self.config.ilg.segments if uniform else 0,
-      read_back=read_back,
+      **how,
     )
 
   def read_labels(self, name: str) -> list[PseudoLabels]:
@@ -212,31 +236,40 @@ class Run:
   def _labels(self, phase: Phase) -> None:
     videos, options = self.data.train, self.config.labels
     name = f"{phase.network}-{phase.stage}" if phase.stage else "ilg"
-    outputs = self.predict(name, phase.network, videos)
     allowed = labelling.allowed_classes(
       videos, len(self.data.classes), options.class_filter
     )
-    kept = 0
-    if phase.stage:
-      theta = self.config.ptlr.thresholds[phase.stage - 1]
-      old = self.labels_before(phase)
-      labels, kept = labelling.refine(outputs, old, allowed, theta, options)
-    else:
-      labels = labelling.initial(outputs, allowed, options, self.config.fusion)
+    first = not phase.stage
+    theta = 0.0 if first else self.config.ptlr.thresholds[phase.stage - 1]
+    labels, kept = labelling.label(
+      self.predictions(name, phase.network, videos),
+      None if first else self.labels_before(phase),
+      allowed,
+      theta,
+      options,
+      self.config.fusion,
+    )
     quality = {**labelling.quality(labels, self.data), "videos_kept": kept}
     self.log.rewind(phase.name, -1)
     self.log.append(phase.name, 0, quality)
     writers.write_labels(
       self.files.label_path(phase.name), [video.id for video in videos], labels
     )
+    if not any(item.selected.any() for item in labels):
+      say(f"{phase.name:<14} no frame of any video is labelled")
+    if "precision" not in quality:
+      say(
+        f"{phase.name:<14} {100 * quality['selected']:.1f} % of frames "
+        f"selected; no temporal annotations to compare with; {kept} videos "
+        "kept theirs"
+      )
+      return
     say(
       f"{phase.name:<14} precision {100 * quality['precision']:.1f}  recall "
       f"{100 * quality['recall']:.1f}  (actions "
       f"{100 * quality['action_precision']:.1f} / "
       f"{100 * quality['action_recall']:.1f}; {kept} videos kept theirs)"
     )
-    if not any(item.selected.any() for item in labels):
-      say(f"{phase.name:<14} no frame of any video is labelled")
 
   def _quality_of(self, name: str) -> dict[str, float]:
     return labelling.quality(self.read_labels(name), self.data)
@@ -244,63 +277,83 @@ class Run:
   # Detection and evaluation.
 
   def _detect(self, phase: Phase) -> None:
+    """Every row's detections; large test sets a part at a time."""
     del phase
+    path = self.files.detection_path
+    missing = [row for row in rows(self.config) if not path(row).exists()]
+    results: dict[str, dict[str, Any]] = {row: {} for row in missing}
     videos = self.data.test
-    # Sampled CASs stay as they are: their geometry is stretched instead.
-    ilg = self.predict("ilg", "ilg", videos, read_back=False)
-    for n, row in enumerate(rows(self.config)):
-      path = self.files.detection_path(row)
-      if path.exists():
-        continue
-      networks = self.config.ptlr.networks if n else ()
-      outputs = {
-        net: self.predict(f"{net}-{n}", net, videos, read_back=False)
-        for net in networks
-      }
-      bar = Progress(f"detect {row}", len(videos), unit="video")
-      results = {}
-      for i, video in enumerate(videos):
-        cas, logits = (
-          {net: outputs[net][i][name] for net in networks}
-          for name in ("cas", "logits")
-        )
-        results[video.id.removeprefix(self.config.data.id_prefix)] = (
-          detection.detect(
-            ilg[i],
-            cas,
-            self.data,
-            options=self.config.detect,
-            fusion=self.config.fusion,
-            topk_ratio=self.config.ilg.loss.topk_ratio,
-            logits=logits,
-            stretch=video.num_segments / _length(ilg[i]["logits"]),
-          )
-        )
-        bar.at(i + 1)
-      bar.close()
-      writers.write_detections(path, results)
+    size = PART if self.data.on_disk else max(len(videos), 1)
+    bar = Progress("detect", len(videos) * len(missing), unit="video")
+    done = 0
+    for start in range(0, max(len(videos), 1), size):
+      part = videos[start : start + size]
+      # Sampled CASs stay as they are: their geometry is stretched instead.
+      ilg = self.predict("ilg", "ilg", part, read_back=False)
+      for row in missing:
+        results[row] |= self._detections(row, part, ilg)
+        done += len(part)
+        bar.at(done)
+        if start + size >= len(videos):
+          writers.write_detections(path(row), results[row])
+    bar.close()
+
+  def _detections(
+    self, row: str, videos: Sequence[Video], ilg: Sequence[Mapping[str, Any]]
+  ) -> dict[str, list[dict[str, Any]]]:
+    """{id: detections} of videos for a line of the mAP table."""
+    n = rows(self.config).index(row)
+    networks = self.config.ptlr.networks if n else ()
+    outputs = {
+      net: self.predict(f"{net}-{n}", net, videos, read_back=False)
+      for net in networks
+    }
+    results = {}
+    for i, video in enumerate(videos):
+      cas, logits = (
+        {net: outputs[net][i][name] for net in networks}
+        for name in ("cas", "logits")
+      )
+      results[video.id] = detection.detect(
+        ilg[i],
+        cas,
+        self.data.classes,
+        video.geometry,
+        options=self.config.detect,
+        fusion=self.config.fusion,
+        topk_ratio=self.config.ilg.loss.topk_ratio,
+        logits=logits,
+        stretch=video.num_segments / _length(ilg[i]["logits"]),
+      )
+    return results
 
   def _evaluate(self, phase: Phase) -> None:
     del phase
-    prefix = self.config.data.id_prefix
+    labels = [p for p in phases(self.config) if p.kind == "labels"]
+    metrics = {
+      **self._scores(),
+      "pseudo_labels": [
+        {"phase": p.name, **self._quality_of(p.name)} for p in labels
+      ],
+      "seed": self.config.seed,
+      "simulated": self.data.simulated,
+    }
+    writers.write_json(self.files.metrics_path(), metrics)
+
+  def _scores(self) -> dict[str, Any]:
+    """mAP of the result and of every row, or why there is none."""
+    protocol = self.config.evaluate.protocol
+    if fault := self.data.not_scorable():
+      return {"protocol": protocol, "stages": {}, "not_evaluated": fault}
     detections = {
       row: writers.read_json(self.files.detection_path(row))["results"]
       for row in rows(self.config)
     }
-    scored = detection.evaluate(
-      detections, self.data, self.config.evaluate.protocol, prefix
-    )
-    labels = [p for p in phases(self.config) if p.kind == "labels"]
-    metrics = {
+    scored = detection.evaluate(detections, self.data, protocol)
+    return {
       **scored[rows(self.config)[-1]],
       "stages": {
         row: {k: result[k] for k in ("protocol", "mAP", "averages")}
         for row, result in scored.items()
       },
-      "pseudo_labels": [
-        {"phase": p.name, **self._quality_of(p.name)} for p in labels
-      ],
-      "seed": self.config.seed,
-      "simulated": self.config.data.layout == "simulated",
     }
-    writers.write_json(self.files.metrics_path(), metrics)

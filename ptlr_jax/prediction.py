@@ -1,7 +1,7 @@
 """What a trained stage says of whole videos."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,16 @@ def _at_own_length(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def predict(
+  stage: Stage, params: Any, videos: Sequence[Video], **how: Any
+) -> list[dict[str, Any]]:
+  """What `predictions` gives, in the videos' order."""
+  found: list[Any] = [None] * len(videos)
+  for i, out in predictions(stage, params, videos, **how):
+    found[i] = out
+  return found
+
+
+def predictions(
   stage: Stage,
   params: Any,
   videos: Sequence[Video],
@@ -30,14 +40,14 @@ def predict(
   batch_size: int = 8,
   segments: int = 0,
   read_back: bool = True,
-) -> list[dict[str, Any]]:
-  """What `stage.predict` says of every video, arrays f[T,..] or f[..].
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  """What `stage.predict` says of every video, arrays f[T,..] or f[..], one
+  after the other with its index, those of like length together.
 
   Videos come at their own length, or uniformly sampled at `segments`; then the
   result is read back at the video's own length, or left at `segments`.
   """
   run = _jitted(stage)
-  found: list[Any] = [None] * len(videos)
   batches = prediction_batches(videos, batch_size, segments)
   for indexes, batch in batches:
     size, out = batch["mask"].shape[1], jax.device_get(run(params, batch))
@@ -52,8 +62,7 @@ def predict(
           return value[:length]
         return _at_own_length(value, length) if read_back else value
 
-      found[i] = jax.tree.map(own, out)
-  return found
+      yield i, jax.tree.map(own, out)
 
 
 @functools.cache

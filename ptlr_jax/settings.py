@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ptlr_jax import detection_map
+from ptlr_jax.data import source
 from ptlr_jax.data.layouts import LAYOUTS
 from ptlr_jax.errors import InputError
 
@@ -36,7 +37,8 @@ COMPAT: dict[str, dict[str, Any]] = {
 
 CHOICES: dict[str, tuple[str, ...]] = {
   "compat": tuple(COMPAT),
-  "data.layout": ("simulated", *LAYOUTS),
+  "data.layout": ("auto", *LAYOUTS, "prepared", "simulated"),
+  **{f"data.{key}": choices for key, choices in source.CHOICES.items()},
   "evaluate.protocol": tuple(detection_map.PROTOCOLS),
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
@@ -63,10 +65,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 _AT_LEAST: dict[str, float] = {
   "seed": 0,
-  "data.width": 1,
-  "data.fps": 1e-6,
-  "data.stride": 1,
-  "data.min_segments": 1,
+  "data.stream_threads": 1,
+  **{f"data.{key}": low for key, low in source.AT_LEAST.items()},
   "data.simulated.seed": 0,
   "data.simulated.num_classes": 2,
   "data.simulated.train_videos": 1,
@@ -141,11 +141,12 @@ def nearest(word: str, known: Iterator[str] | list[str]) -> str:
   return match[0] if match else ""
 
 
-def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
+def _plain_problems(flat: Mapping[str, Any]) -> Iterator[str]:
+  """What is wrong with keys taken by themselves."""
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       yield (
-        f"--config.{key}: expected one of {', '.join(choices)}, "
+        f"--config.{key}: expected one of {', '.join(map(str, choices))}, "
         f"got {flat[key]!r}"
       )
   for key, value in flat.items():
@@ -160,6 +161,10 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for key in _SHARES:
     if not 0 <= flat[key] < 1:
       yield f"--config.{key}: expected a rate in [0, 1), got {flat[key]!r}"
+
+
+def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
+  yield from _plain_problems(flat)
   streams = flat["ilg.streams"]
   if streams not in (("rgb", "flow"), ("fused",), ("rgb",), ("flow",)):
     yield (

@@ -34,14 +34,18 @@ class Stage(NamedTuple):
 
 
 def stream_input(features: Mapping[str, jax.Array], stream: str) -> jax.Array:
-  """Features of `rgb` or `flow`, or both joined (`fused`, rgb first)."""
+  """Features of `rgb` or `flow`, or of all, joined rgb first (`fused`)."""
   if stream == "fused":
-    return jnp.concatenate([features["rgb"], features["flow"]], -1)
+    return jnp.concatenate([features[s] for s in _joined(features)], -1)
   return features[stream]
 
 
+def _joined(streams: Mapping[str, Any]) -> list[str]:
+  return [s for s in ("rgb", "flow") if s in streams]
+
+
 def _init_input(widths: Mapping[str, int], stream: str):
-  names = ("rgb", "flow") if stream == "fused" else (stream,)
+  names = _joined(widths) if stream == "fused" else (stream,)
   width = sum(widths[name] for name in names)
   return jnp.zeros((1, 8, width)), jnp.ones((1, 8), bool)
 

@@ -120,6 +120,11 @@ class Runs:
 
     logging.getLogger("absl").setLevel(logging.WARNING)
     self._data = self._data or load(config.data)
+    if fault := self._data.not_scorable():
+      raise InputError(
+        f"{config.data.root}: expected a test set that can be scored, but "
+        f"{fault}; the tables need one, ptlr_jax.main does not"
+      )
     Artefacts(config, directory).adopt_neighbours()
     pipeline.Run(config, self._data, directory).run()
 

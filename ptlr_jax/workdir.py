@@ -61,6 +61,11 @@ def finished(directory: Path) -> dict[str, Any] | None:
 def table(metrics: dict[str, Any]) -> str:
   """The mAP table of a run, in percent: the ILG, then every stage."""
   note = f"{SIMULATED}\n" if metrics["simulated"] else ""
+  if fault := metrics.get("not_evaluated"):
+    return (
+      f"\nNo mAP, seed {metrics['seed']}: {fault}; the detections are in "
+      f"detections.json\n{note}"
+    )
   rows = list(metrics["stages"].items())
   protocol = metrics["protocol"]
   return (

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptlr_jax.data.annotations import Instance, Video
-from ptlr_jax.data.layouts import read_basnet
+from ptlr_jax.data import reading
+from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.layouts import read_source
+from ptlr_jax.data.source import ReadOptions
 from ptlr_jax.errors import InputError
 
 
@@ -87,10 +89,21 @@ def edit_entry(root: Path, video_id: str, **changes: Any) -> None:
   edit_database(root, lambda database: database[video_id].update(changes))
 
 
-def input_problems(root: Path | str, **options: Any) -> tuple[str, ...]:
+def read_root(
+  root: Path | str, layout: str = "basnet", **options: Any
+) -> Dataset:
+  """The data set under `root`, as `loading.load` reads it."""
+  how = ReadOptions(str(root), layout, **options)
+  problems: list[str] = []
+  return reading.read(read_source(how, problems), how, problems)
+
+
+def input_problems(
+  root: Path | str, layout: str = "basnet", **options: Any
+) -> tuple[str, ...]:
   """The problems that reading `root` with features of width 4 reports."""
   with pytest.raises(InputError) as caught:
-    read_basnet(root, **{"width": 4, **options})
+    read_root(root, layout, **{"width": 4, **options})
   assert str(caught.value) == "\n".join(caught.value.lines)
   return caught.value.problems
 

@@ -17,8 +17,8 @@ SMALL = (
 
 
 def test_activitynets_protocol_and_ids_are_used(tmp_path):
-  train = tiny_videos("v_a", 6, num_classes=3, num_segments=20)
-  test = tiny_videos("v_b", 3, num_classes=3, num_segments=12, seed=1)
+  train = tiny_videos("v_aaaaaaa", 6, num_classes=3, num_segments=20)
+  test = tiny_videos("v_bbbbbbb", 3, num_classes=3, num_segments=12, seed=1)
   classes = ("Archery", "Ballet", "Zumba")
   root = write_basnet(tmp_path / "root", train, test, classes)
   config = ROOT / "configs" / "activitynet.py"
@@ -32,4 +32,5 @@ def test_activitynets_protocol_and_ids_are_used(tmp_path):
   assert list(metrics["mAP"])[0::9] == ["0.50", "0.95"]
   assert metrics["per_class"].keys() == set(classes)
   found = json.loads((tmp_path / "run" / "detections.json").read_text())
-  assert found["results"].keys() == {"b0000", "b0001", "b0002"}
+  assert found["results"].keys() == {f"bbbbbbb{n:04d}" for n in range(3)}
+  assert not metrics["unknown_videos"]

@@ -1,29 +1,35 @@
 """Tests of ptlr_jax.data.annotations and ptlr_jax.errors."""
 
-import json
 import math
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 from basnet_fixture import tiny_videos
 
 from ptlr_jax.data import annotations
-from ptlr_jax.data.annotations import Dataset, Instance, Video, read_entry
+from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.errors import InputError
 
-SHARED = Path(__file__).parents[2] / "shared"
+SECOND = Geometry(fps=16.0)  # a segment a second
 
 
-def _video(instances, num_segments=5):
+def _video(instances, num_segments=5, geometry=SECOND):
   features = {"rgb": np.zeros((num_segments, 3), np.float32)}
-  labels = annotations.unique_labels(instances)
-  return Video("v", features, labels, tuple(instances))
+  labels = tuple(sorted({i.label for i in instances}))
+  return Video("v", features, labels, tuple(instances), geometry)
 
 
 def _dataset(videos):
-  return Dataset(("a", "b", "c"), tuple(videos), tiny_videos("test", 3), 0.64)
+  return Dataset(
+    ("a", "b", "c"),
+    tuple(videos),
+    tiny_videos("test", 3),
+    notes=("a note",),
+    on_disk=True,
+    simulated=True,
+  )
 
 
 def test_input_error_holds_one_line_per_problem():
@@ -42,22 +48,32 @@ def test_input_error_prints_twenty_lines():
 def test_frame_truth_by_centres():
   # Centres at 0.5, 1.5, 2.5, 3.5, 4.5 s.
   video = _video([Instance(0.5, 2.5, 0), Instance(1.6, 3.6, 1)])
-  truth = annotations.frame_truth(video, 2, 1.0)
+  truth = annotations.frame_truth(video, 2)
   expected = [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]]
   assert truth.dtype == bool
   np.testing.assert_array_equal(truth, np.array(expected, bool))
 
 
 def test_frame_truth_with_offset_and_two_classes_at_once():
-  # Centres at 11, 13, 15 s.
-  video = _video([Instance(12, 14, 0), Instance(12, 99, 1)], num_segments=3)
-  truth = annotations.frame_truth(video, 2, 2.0, 10.0)
+  # 16 frames every 16 at 8 a second, from frame 80 on: centres at 11, 13, 15 s.
+  geometry = Geometry(fps=8.0, offset=80.0)
+  instances = [Instance(12, 14, 0), Instance(12, 99, 1)]
+  truth = annotations.frame_truth(_video(instances, 3, geometry), 2)
   expected = [[0, 0, 1], [1, 1, 0], [0, 1, 0]]
   np.testing.assert_array_equal(truth, np.array(expected, bool))
 
 
+def test_frame_truth_by_the_middles_of_overlapping_windows():
+  # 12 frames every 4 at 4 a second: windows [0, 3), [1, 4), [2, 5) s.
+  geometry = Geometry(fps=4.0, stride=4.0, window=12.0)
+  truth = annotations.frame_truth(
+    _video([Instance(2.4, 2.6, 0)], 3, geometry), 1
+  )
+  assert truth[:, 0].tolist() == [False, True, False]
+
+
 def test_frame_truth_between_two_centres_is_background():
-  truth = annotations.frame_truth(_video([Instance(0.6, 1.4, 0)]), 1, 1.0)
+  truth = annotations.frame_truth(_video([Instance(0.6, 1.4, 0)]), 1)
   assert truth[:, 1].all()
   assert not truth[:, 0].any()
 
@@ -80,7 +96,9 @@ def test_holdout_splits_the_training_videos_by_class():
   assert train | test == {v.id for v in videos}
   for label in range(3):
     assert sum(v.labels == (label,) for v in split.test) == 3
-  assert (split.classes, split.seconds_per_segment) == (("a", "b", "c"), 0.64)
+  assert (split.classes, split.notes) == (("a", "b", "c"), ("a note",))
+  assert split.on_disk
+  assert split.simulated
 
 
 def test_holdout_depends_on_seed_and_not_on_order():
@@ -121,12 +139,34 @@ def test_holdout_refuses_an_empty_part(fraction, came):
     annotations.holdout(_dataset(tiny_videos("v", 4)), fraction, seed=0)
 
 
-def test_activitynets_official_annotations_are_sound():
-  path = SHARED / "data" / "activitynet13" / "val_gt.json"
-  if not path.is_file():
-    pytest.skip(f"{path} is not here")
-  problems = []
-  database = json.loads(path.read_text())["database"]
-  events = [read_entry(i, e, "test", problems) for i, e in database.items()]
-  assert not problems
-  assert sum(map(len, events)) == 7654
+def test_what_can_be_scored():
+  bare = _video([])
+  told = "none of the 2 test videos has a temporal annotation"
+  for test, said in (
+    ((), "there is no test video"),
+    ((bare, bare), told),
+    ((bare, _video([Instance(0, 1, 0)])), ""),
+  ):
+    fault = Dataset(("a",), (), test).not_scorable()
+    assert fault.startswith(said)
+    assert bool(fault) == bool(said)
+
+
+def test_streams_are_those_of_the_features():
+  both, flow = tiny_videos("v", 1), tiny_videos("v", 1, streams=("flow",))
+  assert Dataset(("a",), both, ()).streams == ("rgb", "flow")
+  assert Dataset(("a",), flow, ()).streams == ("flow",)
+  assert Dataset(("a",), (), both).streams == ()
+
+
+def test_features_are_loaded_from_wherever_they_are():
+  class Elsewhere(dict):
+    num_segments = 7
+
+    def load(self):
+      return {"rgb": "loaded"}
+
+  video = Video("v", Elsewhere(rgb=np.zeros((9, 1))), (), ())
+  assert (video.num_segments, video.load()) == (7, {"rgb": "loaded"})
+  here = _video([], num_segments=3)
+  assert (here.num_segments, here.load()) == (3, here.features)

@@ -14,12 +14,11 @@ from ptlr_jax import (
   settings,
 )
 from ptlr_jax.data import sampling
-from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.data.annotations import PAPER
 from ptlr_jax.errors import InputError
 from tests.tiny_config import ROOT, start
 
 CLASSES = ("a", "b", "c", "d")
-SECONDS = 0.64
 
 
 def _options(**changes):
@@ -41,7 +40,8 @@ def _detect(logits, scores, options, stretch=1.0):
   return detection.detect(
     ilg,
     {},
-    Dataset(CLASSES, (), (), SECONDS, 0.0),
+    CLASSES,
+    PAPER,
     options=options,
     fusion={"rgb": 1.0, "flow": 1.5},
     topk_ratio=8,

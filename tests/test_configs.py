@@ -91,7 +91,6 @@ def test_activitynet_has_its_own_protocol_and_settings():
   assert config.evaluate.protocol == "activitynet"
   assert (config.ilg.segments, config.ilg.batch_size) == (100, 64)
   assert config.detect.class_threshold == 0.1
-  assert config.data.id_prefix == "v_"
 
 
 def test_the_phases_are_algorithm_1():

@@ -6,13 +6,10 @@ import pytest
 from configs import base
 from ptlr_jax import detection
 from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.geometry import Geometry
 
 FUSION = {"rgb": 1.0, "flow": 1.5}
 CLASSES = ("Diving", "HighJump")
-
-
-def _dataset(*videos, offset=0.0):
-  return Dataset(CLASSES, (), tuple(videos), 0.5, offset)
 
 
 def _options(**changes):
@@ -41,11 +38,16 @@ def _cas(start, end, label, length=12):
   return cas
 
 
-def _detect(ilg, networks, *, offset=0.0, **changes):
+# Half a second a segment.
+PLAIN = Geometry(fps=32.0, stride=16.0, window=16.0)
+
+
+def _detect(ilg, networks, *, geometry=PLAIN, **changes):
   return detection.detect(
     ilg,
     networks,
-    _dataset(offset=offset),
+    CLASSES,
+    geometry,
     options=_options(**changes),
     fusion=FUSION,
     topk_ratio=4,
@@ -69,8 +71,17 @@ def test_a_clear_action_is_found_at_its_place_in_seconds():
 
 
 def test_segments_begin_at_the_offset_of_the_data():
-  found = _detect(_ilg(), {"ots": _cas(2, 6, 0)}, offset=0.25)
+  geometry = Geometry(fps=32.0, stride=16.0, window=16.0, offset=8.0)
+  found = _detect(_ilg(), {"ots": _cas(2, 6, 0)}, geometry=geometry)
   assert _best(found)[1] == [1.25, 3.25]
+
+
+def test_segments_lie_around_the_middles_of_their_windows():
+  # 24 frames every 8 at 16 a second: segment 2 sees frames 16 to 40, around
+  # 28, and stands for 24 to 32: from 1.5 s on.
+  geometry = Geometry(fps=16.0, stride=8.0, window=24.0)
+  found = _detect(_ilg(), {"ots": _cas(2, 6, 0)}, geometry=geometry)
+  assert _best(found)[1] == [1.5, 3.5]
 
 
 def test_upsampling_does_not_move_an_action():
@@ -178,12 +189,12 @@ def test_the_thresholded_contrast_does_not_see_what_is_below():
   assert best("thresholded") == pytest.approx(0.8 + 0.12)
 
 
-def test_evaluate_scores_each_row_and_drops_the_prefix():
-  video = Video("v_one", {}, (0,), (Instance(1.0, 3.0, 0),))
+def test_evaluate_scores_each_row_under_the_ids_of_the_data():
+  video = Video("one", {}, (0,), (Instance(1.0, 3.0, 0),))
   exact = {"label": "Diving", "score": 0.9, "segment": [1.0, 3.0]}
   half = {"label": "Diving", "score": 0.9, "segment": [1.0, 2.0]}
   rows = {"a": {"one": [exact]}, "b": {"one": [half]}, "c": {"v_one": [exact]}}
-  found = detection.evaluate(rows, _dataset(video), "thumos14", "v_")
+  found = detection.evaluate(rows, Dataset(CLASSES, (), (video,)), "thumos14")
   assert set(found["a"]["mAP"].values()) == {1.0}
   assert found["b"]["mAP"]["0.50"] == 1.0
   assert found["b"]["mAP"]["0.60"] == 0.0

@@ -163,7 +163,7 @@ def test_the_detections_score_as_the_metrics_say(finished):
     for item in content["results"][video.id]:
       assert item.keys() == {"label", "score", "segment"}
       begin, end = item["segment"]
-      seconds = video.num_segments * data.seconds_per_segment
+      seconds = video.geometry.end(video.num_segments)
       assert 0 <= begin < end <= seconds + 1e-9
       one = (-item["score"], video.id, (begin, end))
       found[item["label"]].append(one)
@@ -268,24 +268,73 @@ def test_early_fusion_runs(cache, tmp_path):
 
 
 def test_a_data_set_on_disk_runs(cache, tmp_path):
-  train = tiny_videos("v_train", 4, num_segments=20)
-  test = tiny_videos("v_test", 2, num_segments=20, seed=1)
+  train = tiny_videos("v_train12", 4, num_segments=20)
+  test = tiny_videos("v_test123", 2, num_segments=20, seed=1)
   root = write_basnet(tmp_path / "root", train, test, ("Diving", "HighJump"))
   said = _run(
     tmp_path / "run",
     cache,
-    *("--config.data.layout=basnet", f"--config.data.root={root}"),
-    *("--config.data.width=4", "--config.data.id_prefix=v_"),
-    *EARLY,
+    *("--config.data.layout=auto", f"--config.data.root={root}"),
+    *("--config.data.width=4", *EARLY),
   )
   assert "4 training and 2 test videos of 2 classes" in said
   assert "Simulated" not in said
   results = _read(tmp_path / "run", "detections.json")["results"]
-  assert results.keys() == {"test0000", "test0001"}
+  assert results.keys() == {"test1230000", "test1230001"}
   metrics = _read(tmp_path / "run", "metrics.json")
   assert metrics["simulated"] is False
   assert metrics["per_class"].keys() == {"Diving", "HighJump"}
   assert not metrics["unknown_videos"]
+
+
+ONE_STREAM = (
+  *("--config.data.layout=own", "--config.ilg.streams=('rgb',)"),
+  *("--config.data.width=0", "--config.ptlr.stages=1"),
+)
+
+
+def test_one_stream_and_video_level_labels_are_enough(cache, tmp_path):
+  root = tmp_path / "root"
+  (root / "features").mkdir(parents=True)
+  lines = ["video,label"]
+  train = tiny_videos("train", 4, num_segments=20, streams=("rgb",))
+  for video in train:
+    lines.append(f"{video.id},{('Diving', 'HighJump')[video.labels[0]]}")
+  (root / "labels.csv").write_text("\n".join(lines))
+  test = tiny_videos("test", 2, num_segments=20, streams=("rgb",), seed=1)
+  for video in (*train, *test):
+    np.save(root / "features" / f"{video.id}.npy", video.features["rgb"])
+  where = f"--config.data.root={root}"
+  said = _run(tmp_path / "run", cache, where, *ONE_STREAM)
+  assert "4 training and 2 test videos of 2 classes" in said
+  assert "of frames selected; no temporal annotations to compare with" in said
+  reason = (
+    "none of the 2 test videos has a temporal annotation (start, end, label) "
+    "to hold detections against"
+  )
+  assert f"No mAP, seed 0: {reason}; the detections are in" in said
+  assert "mAP (%)" not in said
+  own = {"selected", "videos_without_action", "videos_kept"}
+  terms = {f"rgb/{name}" for name in ("base", "supp", "norm", "sc")}
+  for line in _log(tmp_path / "run"):
+    if line["phase"].startswith("labels-"):
+      assert line.keys() == own | {"phase", "step"}
+    elif line["phase"] == "ilg":
+      assert line.keys() == terms | {"phase", "step", "loss", "grad_norm"}
+  metrics = _read(tmp_path / "run", "metrics.json")
+  labels = metrics.pop("pseudo_labels")
+  assert metrics == {
+    **{"protocol": "thumos14", "stages": {}, "not_evaluated": reason},
+    **{"seed": 0, "simulated": False},
+  }
+  names = ["labels-0", "labels-1-ots", "labels-1-rts"]
+  assert [row["phase"] for row in labels] == names
+  assert all(
+    row.keys() == (own - {"videos_kept"}) | {"phase"} for row in labels
+  )
+  results = _read(tmp_path / "run", "detections.json")["results"]
+  assert results.keys() == {"test0000", "test0001"}
+  assert _run(tmp_path / "run", cache, where, *ONE_STREAM).count(reason) == 1
 
 
 def test_no_run_looked_for_tensorflow(finished, cache):

@@ -10,11 +10,12 @@ from basnet_fixture import (
   edit_entry,
   input_problems,
   one_problem,
+  read_root,
   tiny_videos,
   write_basnet,
 )
 
-from ptlr_jax.data.layouts import read_basnet
+from ptlr_jax.data import feature_files
 
 CLASSES = ("Diving", "HighJump")
 RGB = "features/train/rgb/train0001.npy"
@@ -53,7 +54,7 @@ def _array(x, *names):
 BAD = {
   "file missing": (
     lambda root: (root / RGB).unlink(),
-    (RGB, "a feature file", "no such file", "split file"),
+    (RGB, "a feature file", "no such file", "skip_missing=True"),
   ),
   "file no npy": (_write(b"hello, world"), (RGB, ".npy", "hello")),
   "file empty": (_write(b""), (RGB, ".npy", "0")),
@@ -67,11 +68,11 @@ BAD = {
   ),
   "three axes": (
     _array(np.ones((1, 8, 4), np.float32), RGB),
-    (RGB, "shape (T, 4)", "came (1, 8, 4)"),
+    (RGB, "shape (T, D)", "came (1, 8, 4)"),
   ),
   "negative shape": (
     lambda root: _reshape(root / RGB, b"(8, 4), ", b"(-8,-4),"),
-    (RGB, "at least one segment", "came shape (-8, -4)"),
+    (RGB, "lengths of 0 or more", "came shape (-8, -4)"),
   ),
   "header cut off": (
     lambda root: os.truncate(root / RGB, 40),
@@ -110,6 +111,14 @@ def test_names_what_is_wrong(root, case):
   one_problem(root, *parts)
 
 
+def test_the_width_of_most_videos_is_that_of_all(root):
+  _save(root, np.ones((8, 5), np.float32), RGB)
+  (line,) = input_problems(root, width=0)
+  assert f"{root / RGB}: expected shape (T, 4), came (8, 5)" in line
+  assert "as most videos have" in line
+  assert "--config.data.width" not in line
+
+
 def test_a_pickle_is_never_loaded(root, tmp_path):
   class Evil:
     def __reduce__(self):
@@ -123,9 +132,11 @@ def test_a_pickle_is_never_loaded(root, tmp_path):
 @pytest.mark.parametrize("memory_gb", [8.0, 0.0])
 def test_trim_cuts_to_the_shorter(root, memory_gb):
   _save(root, np.ones((6, 4), np.float32), FLOW)
-  dataset = read_basnet(root, width=4, trim=True, memory_gb=memory_gb)
+  dataset = read_root(root, width=4, trim=True, memory_gb=memory_gb)
+  assert dataset.on_disk == (memory_gb == 0)
   shapes = {x.shape for x in dataset.train[1].features.values()}
   assert shapes == {(6, 4)}
+  assert dataset.train[1].num_segments == 6
 
 
 def test_trim_refuses_a_large_difference(root):
@@ -144,21 +155,49 @@ def test_short_videos(root):
   assert RGB in line
   assert "at least 2 segments, came 1" in line
   assert "--config.data.min_segments=1" in line
-  dataset = read_basnet(root, width=4, min_segments=1)
+  dataset = read_root(root, width=4, min_segments=1)
   assert dataset.train[1].num_segments == 1
 
 
-def test_finite_check_may_be_left_out(root):
+@pytest.mark.parametrize("memory_gb", [8.0, 0.0])
+def test_finite_check_may_be_left_out(root, memory_gb):
   _save(root, np.full((8, 4), np.nan, np.float32), RGB)
-  read_basnet(root, width=4, check_finite=False)
+  dataset = read_root(root, memory_gb=memory_gb, check_finite=False)
+  assert np.isnan(dataset.train[1].features["rgb"]).all()
+  (line,) = input_problems(root, memory_gb=memory_gb)
+  assert "8 of 8 segments" in line
 
 
-def test_mapped_features_keep_no_file_open(root):
-  dataset = read_basnet(root, width=4, memory_gb=0)
+def test_features_on_disk_keep_no_file_open(root):
+  dataset = read_root(root, width=4, memory_gb=0)
   features = dataset.train[0].features
   assert len(features) == 2
+  assert isinstance(features["rgb"], np.memmap)
   assert features["rgb"] is not features["rgb"]
   again = pickle.loads(pickle.dumps(features))
   np.testing.assert_array_equal(again["flow"], features["flow"])
   with pytest.raises(KeyError):
     features["depth"]
+
+
+def test_two_streams_in_one_array_are_its_halves(tmp_path):
+  x = np.arange(24, dtype=np.float32).reshape(3, 8)
+  np.save(tmp_path / "both.npy", x)
+  problems = []
+  array = feature_files.measure(tmp_path / "both.npy", problems)
+  assert array is not None
+  parts = feature_files.halves("both", array, ("rgb", "flow"), problems)
+  assert not problems
+  features = feature_files.DiskFeatures(parts, 2)
+  np.testing.assert_array_equal(features["rgb"], x[:2, :4])
+  np.testing.assert_array_equal(features["flow"], x[:2, 4:])
+  flow = parts["flow"]
+  assert (flow.width, flow.nbytes, features.num_segments) == (4, 48, 2)
+
+
+def test_an_odd_width_has_no_halves():
+  problems = []
+  x = np.ones((3, 5), np.float32)
+  assert not feature_files.halves("both", x, ("rgb", "flow"), problems)
+  (line,) = problems
+  assert line.startswith("both: expected rgb and flow joined, an even width")

@@ -19,6 +19,11 @@ TABLE = {
   "progress": "tqdm",
   # The command: no arrays, no losses.
   "main": "command_line workdir progress pipeline data.loading",
+  "prepare": (
+    "absl command_line errors progress data.annotations data.builders "
+    "data.layouts data.prepared data.reading data.simulated data.source "
+    "data.summary"
+  ),
   "tables": (
     "ml_collections ablations command_line settings table_formats workdir "
     "writers errors progress pipeline artefacts data.loading"
@@ -28,7 +33,7 @@ TABLE = {
   "published": "",
   "table_formats": "ablations",
   "command_line": "absl ml_collections settings errors",
-  "settings": "ml_collections detection_map data.layouts errors",
+  "settings": "ml_collections detection_map data.layouts data.source errors",
   "workdir": "ml_collections detection_map settings writers errors",
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "settings",
@@ -36,7 +41,7 @@ TABLE = {
   "pipeline": (
     "jax ml_collections numpy optax artefacts checkpoints detection labelling "
     "optimizer phases prediction progress pseudo_labels stages train writers "
-    "errors data.annotations data.batches"
+    "errors data.annotations data.batches data.streaming"
   ),
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "jax flax optax errors",
@@ -46,7 +51,7 @@ TABLE = {
   # Arrays on the device: no config, no data.
   "losses": "jax",
   "scale": "jax",
-  "models.__init__": "",
+  "models": "",
   "models.layers": "flax jax",
   "models.basnet": "flax jax models.layers",
   "models.ots": "flax jax models.basnet",
@@ -54,33 +59,80 @@ TABLE = {
   # From a trained stage to labels and detections.
   "prediction": "jax numpy stages data.annotations data.batches",
   "labelling": "numpy pseudo_labels data.annotations",
-  "detection": "numpy detection_map proposals pseudo_labels data.annotations",
+  "detection": (
+    "numpy detection_map proposals pseudo_labels data.annotations data.geometry"
+  ),
   # NumPy alone.
   "pseudo_labels": "numpy",
   "proposals": "numpy",
   "detection_map": "numpy",
   "writers": "numpy errors pseudo_labels",
   # Data: NumPy, no models.
-  "data.__init__": "",
-  "data.annotations": "numpy errors",
-  "data.feature_files": "numpy",
-  "data.layouts": "data.annotations data.feature_files errors",
-  "data.loading": "data.annotations data.layouts data.simulated errors",
+  "data": "",
+  "data.geometry": "data.annotation_files",
+  "data.annotations": "numpy errors data.geometry",
+  "data.annotation_files": "",
+  "data.stored_arrays": "numpy",
+  "data.object_arrays": "numpy data.stored_arrays",
+  "data.feature_files": "numpy data.stored_arrays",
+  "data.label_tables": "data.annotation_files",
+  "data.source": (
+    "errors data.annotation_files data.feature_files data.geometry"
+  ),
+  # Layouts: what lies where. No data set, no options but those of reading.
+  "data.layouts": (
+    "errors data.source data.layouts.actionformer data.layouts.loose "
+    "data.layouts.split_files data.layouts.wtalc"
+  ),
+  "data.layouts.actionformer": (
+    "data.annotation_files data.feature_files data.geometry data.source"
+  ),
+  "data.layouts.loose": (
+    "data.annotation_files data.feature_files data.geometry data.label_tables "
+    "data.source"
+  ),
+  "data.layouts.split_files": (
+    "data.annotation_files data.feature_files data.source"
+  ),
+  "data.layouts.wtalc": (
+    "numpy data.annotation_files data.feature_files data.object_arrays "
+    "data.source data.stored_arrays"
+  ),
+  # From what a layout has to a data set.
+  "data.facts": "data.annotation_files",
+  "data.reading": (
+    "numpy errors data.annotation_files data.annotations data.facts "
+    "data.feature_files data.geometry data.source"
+  ),
+  "data.loading": (
+    "errors data.annotations data.layouts data.prepared data.reading "
+    "data.simulated data.source"
+  ),
+  "data.summary": "numpy data.annotation_files data.annotations data.reading",
+  # TFDS: written by one, read by the other.
+  "data.builders": (
+    "numpy tensorflow_datasets errors data.annotations data.feature_files "
+    "data.geometry"
+  ),
+  "data.prepared": (
+    "numpy tensorflow_datasets errors data.annotations data.geometry "
+    "data.source"
+  ),
+  # Batches.
   "data.sampling": "numpy",
   "data.batches": "numpy data.annotations data.sampling",
+  "data.streaming": "grain data.batches",
   "data.simulated": "numpy data.annotations data.sampling",
 }
 
 
 def _name(path):
-  return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+  """As in TABLE: a package's own file has the package's name."""
+  *folders, last = path.relative_to(PACKAGE).with_suffix("").parts
+  return ".".join([*folders, last] if last != "__init__" else folders or [last])
 
 
 FILES = {_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def _is_module(name):
-  return name in FILES or f"{name}.__init__" in FILES
 
 
 def _own(node):
@@ -88,7 +140,7 @@ def _own(node):
   inside = node.module.removeprefix("ptlr_jax").removeprefix(".")
   for alias in node.names:
     full = f"{inside}.{alias.name}".removeprefix(".")
-    yield full if _is_module(full) else inside or "__init__"
+    yield full if full in FILES else inside or "__init__"
 
 
 def _imports(nodes):
@@ -156,10 +208,29 @@ def test_what_is_jitted_knows_no_config_no_data_and_no_disk(name):
   assert not [other for other in behind if other.startswith("data.")]
 
 
-def test_only_checkpoints_knows_orbax_and_nothing_knows_tensorflow():
-  knows = {name for name, row in TABLE.items() if "orbax" in row.split()}
-  assert knows == {"checkpoints"}
-  assert not [n for n, row in TABLE.items() if "tensorflow" in row]
+@pytest.mark.parametrize(
+  ("package", "knows"),
+  [
+    ("orbax", {"checkpoints"}),
+    ("grain", {"data.streaming"}),
+    ("tensorflow_datasets", {"data.builders", "data.prepared"}),
+    ("tensorflow", set()),
+  ],
+)
+def test_some_packages_are_known_to_few(package, knows):
+  assert {n for n, row in TABLE.items() if package in row.split()} == knows
+
+
+@pytest.mark.parametrize(
+  ("name", "late"),
+  [
+    ("pipeline", {"data.streaming"}),
+    ("data.prepared", {"tensorflow_datasets"}),
+    ("prepare", {"data.builders"}),
+  ],
+)
+def test_what_few_runs_need_is_imported_where_it_is_needed(name, late):
+  assert late == set(TABLE[name].split()) - _imports(_tree(name).body)
 
 
 def test_no_module_imports_itself_through_others():
@@ -190,9 +261,19 @@ def test_the_command_line_and_the_workdir_load_no_jax():
   loaded = _modules_after("import ptlr_jax.command_line, ptlr_jax.workdir")
   assert "ptlr_jax.workdir" in loaded
   assert not loaded & {"jax", "flax", "orbax", "tensorflow"}
+  assert not loaded & {"grain", "tensorflow_datasets"}
 
 
 def test_the_whole_pipeline_loads_no_tensorflow():
   loaded = _modules_after("import ptlr_jax.pipeline, ptlr_jax.data.loading")
   assert {"jax", "orbax.checkpoint"} <= loaded
   assert not loaded & {"tensorflow", "torch", "clu"}
+  assert not loaded & {"grain", "tensorflow_datasets"}
+
+
+def test_what_prepares_and_streams_loads_no_tensorflow():
+  loaded = _modules_after(
+    "import ptlr_jax.data.builders, ptlr_jax.data.streaming, ptlr_jax.prepare"
+  )
+  assert {"tensorflow_datasets", "grain"} <= loaded
+  assert not loaded & {"tensorflow", "torch"}

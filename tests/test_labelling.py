@@ -4,7 +4,7 @@ import numpy as np
 
 from configs import base
 from ptlr_jax import labelling
-from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.annotations import Dataset, Instance, Video
 from ptlr_jax.pseudo_labels import PseudoLabels
 
 A, B, BG, NONE = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0])
@@ -120,3 +120,26 @@ def test_refine_follows_the_options():
   both = [1, 1, 0]
   assert refine(0.3, several="multi_hot") == ([[A, BG], [both, BG]], 0)
   assert refine(0.3) == ([[A, BG], [A, BG]], 0)
+
+
+def annotated(*instances):
+  return Video("v", {"rgb": np.zeros((2, 1))}, (0,), instances)
+
+
+def test_quality_is_that_of_the_annotated_videos():
+  # Segments of 0.64 s: the first is of class a, the second background.
+  video = annotated(Instance(0, 0.64, 0))
+  labels = [labels_of(A, A), labels_of(NONE, NONE)]
+  data = Dataset(("a", "b"), (video, annotated()), ())
+  alone = Dataset(("a", "b"), (video,), ())
+  found = labelling.quality(labels, data)
+  assert found == labelling.quality(labels[:1], alone)
+  assert found["precision"] == found["recall"] == 0.5
+  assert found["selected"] == 1
+
+
+def test_quality_without_annotations_is_what_needs_none():
+  labels = [labels_of(A, NONE), labels_of(BG, NONE)]
+  data = Dataset(("a", "b"), (annotated(), annotated()), ())
+  found = labelling.quality(labels, data)
+  assert found == {"selected": 0.5, "videos_without_action": 1}

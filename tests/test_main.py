@@ -31,14 +31,14 @@ def _argv(directory, *args):
   return ["main", CONFIG, f"--workdir={directory}", *args]
 
 
-def _refused(monkeypatch, capsys, argv):
-  """The lines on stderr; exit status 2 and no traceback."""
+def _refused(monkeypatch, capsys, argv, said=""):
+  """The lines on stderr; exit status 2, no traceback, `said` before it."""
   monkeypatch.setattr(sys, "argv", argv)
   with pytest.raises(SystemExit) as caught:
     main.main()
   assert caught.value.code == 2
   came = capsys.readouterr()
-  assert came.out == ""
+  assert said in came.out if said else came.out == ""
   lines = came.err.splitlines()
   assert lines
   assert all(line.startswith("ptlr_jax: ") for line in lines)
@@ -74,6 +74,22 @@ def test_a_finished_run_shows_its_table_again_without_jax(finished):
   cells = [f"{50 * tiou:.1f}" for tiou in TIOUS]
   assert row.split() == ["ilg", *cells, "15.0", "25.0", "20.0", "25.0"]
   assert done.stdout.endswith("set()\n")
+
+
+def test_a_finished_run_that_could_not_be_scored_says_why_again(
+  finished, monkeypatch, capsys
+):
+  metrics = {
+    **{"protocol": "thumos14", "stages": {}, "seed": 5, "simulated": True},
+    "not_evaluated": "there is no test video",
+  }
+  (finished / "metrics.json").write_text(json.dumps(metrics))
+  monkeypatch.setattr(sys, "argv", _argv(finished))
+  main.main()
+  shown = capsys.readouterr().out
+  assert "No mAP, seed 5: there is no test video; the detections" in shown
+  assert "no number here is a THUMOS14" in shown
+  assert "mAP (%)" not in shown
 
 
 def test_another_configuration_is_refused_with_its_keys(
@@ -204,6 +220,22 @@ def test_bad_inputs_are_refused_before_any_training(
   (line,) = _refused(monkeypatch, capsys, argv)
   assert not [part for part in said if part not in line], line
   assert {path.name for path in run.iterdir()} == {"config.json"}
+
+
+def test_a_stream_that_the_features_lack_is_refused(
+  tmp_path, monkeypatch, capsys
+):
+  streams, classes = ("flow",), ("Diving", "HighJump")
+  train = tiny_videos("train", 4, streams=streams)
+  test = tiny_videos("test", 2, streams=streams)
+  root = write_basnet(tmp_path / "root", train, test, classes)
+  where = _basnet(f"--config.data.root={root}")
+  argv = _argv(tmp_path / "run", *where, "--config.data.streams=('flow',)")
+  said = "4 training and 2 test videos of 2 classes"
+  (line,) = _refused(monkeypatch, capsys, argv, said)
+  assert "--config.ilg.streams: expected streams of the features" in line
+  assert "which have flow, came rgb, flow; pass" in line
+  assert line.endswith("--config.ilg.streams=\"('flow',)\"")
 
 
 def test_a_mistake_in_python_is_no_mistake_of_the_user(monkeypatch):

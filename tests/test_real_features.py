@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from basnet_fixture import write_basnet
+from basnet_fixture import read_root, write_basnet
 from tiny_config import ROOT, start
 
-from ptlr_jax import command_line, detection, pipeline
+from ptlr_jax import command_line, detection, pipeline, workdir
 from ptlr_jax.data.annotations import Video
-from ptlr_jax.data.layouts import read_basnet
 from ptlr_jax.data.loading import load
 
 SHARED = ROOT.parent / "shared"
@@ -68,6 +67,7 @@ def trained(tmp_path_factory):
   done = start(folder / "run", folder / "cache", *args, config=config)
   assert done.returncode == 0, done.stderr
   assert "4 training and 2 test videos of 20 classes" in done.stdout
+  assert workdir.SIMULATED in done.stdout
   parsed = command_line.parse(
     ["main", f"--config={config}", f"--workdir={folder / 'run'}", *args]
   )
@@ -79,8 +79,9 @@ def test_real_features_give_sound_cas_and_detections(trained, tmp_path):
   root = write_basnet(
     tmp_path / "real", data.train, _real_videos(), data.classes
   )
-  real = read_basnet(root, classes=data.classes)
+  real = read_root(root, classes=data.classes)
   assert len(real.test) == 14
+  assert not real.simulated
   assert {video.features["flow"].shape[1] for video in real.test} == {1024}
 
   ilg = trained.predict("ilg", "ilg", real.test)
@@ -104,12 +105,13 @@ def test_real_features_give_sound_cas_and_detections(trained, tmp_path):
     found = detection.detect(
       ilg[i],
       cas,
-      real,
+      real.classes,
+      video.geometry,
       options=options.detect,
       fusion=options.fusion,
       topk_ratio=options.ilg.loss.topk_ratio,
     )
-    seconds = video.num_segments * real.seconds_per_segment
+    seconds = video.geometry.end(video.num_segments)
     for item in found:
       begin, end = item["segment"]
       assert 0 <= begin < end <= seconds + 1e-9
@@ -121,6 +123,6 @@ def test_real_features_give_sound_cas_and_detections(trained, tmp_path):
 
 def test_the_simulated_test_videos_are_scored_under_all_classes(trained):
   text = (Path(trained.workdir) / "metrics.json").read_text()
-  assert '"simulated": false' in text
+  assert '"simulated": true' in text
   for name in {i.label for video in trained.data.test for i in video.instances}:
     assert f'"{trained.data.classes[name]}"' in text

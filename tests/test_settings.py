@@ -35,7 +35,7 @@ def test_the_base_passes():
 @pytest.mark.parametrize("key", settings.CHOICES)
 def test_a_name_outside_its_choices_is_refused_with_them(key):
   (problem,) = _problems(**{key.replace(".", "__"): "sofmax"})
-  choices = ", ".join(settings.CHOICES[key])
+  choices = ", ".join(map(str, settings.CHOICES[key]))
   assert problem == f"--config.{key}: expected one of {choices}, got 'sofmax'"
 
 
@@ -57,6 +57,15 @@ WRONG = [
   ("ptlr__thresholds", (0.7, "x", 0.6), "expected numbers, got (0.7, 'x'"),
   ("data__classes", ("Diving", 3), "names in quotes, got ('Diving', 3)"),
   ("data__overrun_ids", (7,), "video ids in quotes, got (7,)"),
+  ("data__fps", -25.0, "at least 0, got -25"),
+  ("data__stride", -1.0, "at least 0, got -1"),
+  ("data__window", float("nan"), "a finite number, got nan"),
+  ("data__offset", -8.0, "at least 0, got -8"),
+  ("data__width", -1, "at least 0, got -1"),
+  ("data__length_tolerance", -2.0, "at least 0, got -2"),
+  ("data__stream_threads", 0, "at least 1, got 0"),
+  ("data__streams", "rgb", "('rgb',), ('flow',), got 'rgb'"),
+  ("data__streams", ("rgb", "rgb"), "expected one of (), ('rgb', 'flow')"),
   ("detect__sources", (), "expected some of ilg, ots and rts"),
   ("detect__sources", ("ots", "i3d"), "expected some of ilg, ots and rts"),
   ("ilg__scale__max", 0.4, "at least scale.min 0.5, got 0.4"),

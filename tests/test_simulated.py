@@ -60,6 +60,8 @@ def test_sizes_are_those_asked_for(data):
     assert np.isfinite(rgb).all()
     assert np.isfinite(flow).all()
     assert 80 <= video.num_segments <= 120
+    assert video.geometry.seconds_per_segment == SECONDS_PER_SEGMENT
+    assert video.geometry.start == 0
 
 
 def test_instances_lie_inside_their_video_and_apart(data):
@@ -75,7 +77,7 @@ def test_instances_lie_inside_their_video_and_apart(data):
 def test_labels_are_those_of_the_instances(data):
   for video in data.train + data.test:
     assert video.labels == tuple(sorted({i.label for i in video.instances}))
-    truth = frame_truth(video, 5, SECONDS_PER_SEGMENT)
+    truth = frame_truth(video, 5)
     assert np.flatnonzero(truth[:, :-1].any(0)).tolist() == list(video.labels)
     assert truth[:, -1].any()
 
@@ -101,7 +103,7 @@ def test_a_class_shows_more_in_its_own_frames(data):
     inside, outside = [], []
     for video in videos:
       x = np.concatenate([video.features["rgb"], video.features["flow"]], 1)
-      own = frame_truth(video, 5, SECONDS_PER_SEGMENT)[:, c]
+      own = frame_truth(video, 5)[:, c]
       inside.append(x[own])
       outside.append(x[~own])
     return np.concatenate(inside), np.concatenate(outside)
@@ -111,6 +113,10 @@ def test_a_class_shows_more_in_its_own_frames(data):
     direction = inside.mean(0) - outside.mean(0)
     inside, outside = split(data.test, c)
     assert (inside @ direction).mean() > (outside @ direction).mean()
+
+
+def test_the_data_set_says_that_it_is_simulated(data):
+  assert data.simulated
 
 
 def test_the_docstring_says_that_it_is_no_evidence():

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from stage_batches import (
@@ -22,7 +23,7 @@ from stage_batches import (
 )
 
 from configs import base
-from ptlr_jax.stages import STAGES
+from ptlr_jax.stages import STAGES, stream_input
 
 
 def test_streams_share_no_parameters():
@@ -45,6 +46,15 @@ def test_streams_start_from_different_draws():
   for a, b in zip(leaves(params["rgb"]), leaves(params["flow"]), strict=True):
     assert a.shape == b.shape
     assert (a != b).all()
+
+
+def test_fused_is_what_streams_there_are_joined_rgb_first():
+  rgb, flow = jnp.ones((1, 4, 3)), jnp.zeros((1, 4, 2))
+  joined = stream_input({"flow": flow, "rgb": rgb}, "fused")
+  np.testing.assert_array_equal(joined, np.concatenate([rgb, flow], -1))
+  for stream in ("rgb", "fused"):
+    np.testing.assert_array_equal(stream_input({"rgb": rgb}, stream), rgb)
+  np.testing.assert_array_equal(stream_input({"flow": flow}, "fused"), flow)
 
 
 def test_every_parameter_and_no_padding_is_trained():

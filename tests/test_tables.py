@@ -1,8 +1,10 @@
 """python -m ptlr_jax.tables: what it trains, shares, resumes and writes."""
 
 import csv
+import dataclasses
 
 import pytest
+from basnet_fixture import tiny_videos, write_basnet
 from ml_collections import FrozenConfigDict
 from test_ablations import metrics
 from tiny_config import ROOT
@@ -148,6 +150,18 @@ def test_a_delta_that_is_not_there_is_named():
   config = FrozenConfigDict(base.get_config())
   line = refused(tables.variant, config, "ilg_without_everything", 0)
   assert line.startswith("configs/ablations/ilg_without_everything.py: cannot")
+
+
+def test_a_test_set_that_cannot_be_scored_is_refused(tmp_path):
+  bare = [dataclasses.replace(v, instances=()) for v in tiny_videos("test", 2)]
+  train = tiny_videos("train", 4)
+  root = write_basnet(tmp_path / "root", train, bare, ("Diving", "HighJump"))
+  where = (f"--config.data.root={root}", "--config.data.layout=basnet")
+  args = ["", CONFIG, "--table=3", f"--workdir={tmp_path / 'run'}", *where]
+  line = refused(tables.run, [*args, "--config.data.width=4"])
+  assert line.startswith(f"{root}: expected a test set that can be scored")
+  assert "none of the 2 test videos has a temporal annotation" in line
+  assert line.endswith("the tables need one, ptlr_jax.main does not")
 
 
 # Runs that are made up.

@@ -24,7 +24,7 @@ from torch_weights import from_torch, to_torch
 from benchmarks import torch_labels
 from configs import base, thumos14_basnet
 from ptlr_jax import detection, labelling, prediction, settings
-from ptlr_jax.data.annotations import Dataset, Video
+from ptlr_jax.data.annotations import Video
 from ptlr_jax.pseudo_labels import PseudoLabels
 from ptlr_jax.scale import scaled_lengths
 from ptlr_jax.stages import STAGES
@@ -224,7 +224,6 @@ def test_compat_gives_basnets_detections_from_the_same_weights():
     segments=40,
     read_back=False,
   )
-  data = Dataset(tuple("abc"), (), (), 0.64, 0.0)
   total = 0
   for video, out in zip(videos, outputs, strict=True):
     at = (np.arange(40) * video.num_segments / 40).astype(int)
@@ -238,7 +237,8 @@ def test_compat_gives_basnets_detections_from_the_same_weights():
     found = detection.detect(
       out,
       {},
-      data,
+      "abc",
+      video.geometry,
       options=config.detect,
       fusion=config.fusion,
       topk_ratio=8,

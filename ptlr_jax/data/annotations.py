@@ -1,26 +1,19 @@
 """What a data set is in memory: videos, their labels and their instances.
 
-Times are in seconds; segment t covers `seconds_per_segment` seconds from
-`offset + t * seconds_per_segment` on.
+Times are in seconds; segment t of a video covers `seconds_per_segment` seconds
+from `geometry.start + t * seconds_per_segment` on.
 """
 
 import dataclasses
-import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.errors import InputError
 
-# What "subset" may call the videos of a split.
-SUBSETS = {
-  "train": ("train", "training", "validation"),
-  "test": ("test", "testing", "val", "validation"),
-}
-
-Event = tuple[float, float, str]  # start, end (seconds), class name
+PAPER = Geometry()  # 16 frames of 25 a second, one after the other
 
 
 class Instance(NamedTuple):
@@ -36,47 +29,74 @@ class Video:
   """One video; `features` maps 'rgb', 'flow' to f[T,D] of the same T.
 
   `labels`: sorted unique class indexes, the video-level labels; `instances`:
-  the temporal annotations, which training never sees.
+  the temporal annotations, which training never sees. `duration` in seconds
+  and `ambiguous`, stretches (start, end) that show an action only in part, are
+  there where the source has them.
   """
 
   id: str
   features: Mapping[str, np.ndarray]
   labels: tuple[int, ...]
   instances: tuple[Instance, ...]
+  geometry: Geometry = PAPER
+  duration: float | None = None
+  ambiguous: tuple[tuple[float, float], ...] = ()
 
   @property
   def num_segments(self) -> int:
     """T."""
-    return next(iter(self.features.values())).shape[0]
+    known = getattr(self.features, "num_segments", 0)
+    return known or next(iter(self.features.values())).shape[0]
+
+  def load(self) -> Mapping[str, np.ndarray]:
+    """The features as arrays, from wherever they are, in one go."""
+    load = getattr(self.features, "load", None)
+    return load() if load else self.features
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-  """Training and test videos, their class names and their geometry in time.
+  """Training and test videos and their class names.
 
-  Segment 0 begins `offset` seconds into the video.
+  `notes` are what a reader has to say of the data, a line each; `on_disk` is
+  whether features are read when they are needed, `simulated` whether they are
+  no real ones.
   """
 
   classes: tuple[str, ...]
   train: tuple[Video, ...]
   test: tuple[Video, ...]
-  seconds_per_segment: float
-  offset: float = 0.0
+  notes: tuple[str, ...] = ()
+  on_disk: bool = False
+  simulated: bool = False
+
+  @property
+  def streams(self) -> tuple[str, ...]:
+    """Which of rgb and flow there are."""
+    return tuple(self.train[0].features) if self.train else ()
+
+  def not_scorable(self) -> str:
+    """Why there can be no mAP, or nothing where there can."""
+    if not self.test:
+      return "there is no test video"
+    if not any(video.instances for video in self.test):
+      return (
+        f"none of the {len(self.test)} test videos has a temporal annotation "
+        "(start, end, label) to hold detections against"
+      )
+    return ""
 
 
-def frame_truth(
-  video: Video,
-  num_classes: int,
-  seconds_per_segment: float,
-  offset: float = 0.0,
-) -> np.ndarray:
+def frame_truth(video: Video, num_classes: int) -> np.ndarray:
   """The true classes of every segment, by the time of its centre.
 
   -> bool[T,C+1]; a centre in [start, end) is of the instance's class, one in no
-  instance is background (column C). Seconds.
+  instance is background (column C).
   """
   truth = np.zeros((video.num_segments, num_classes + 1), bool)
-  centres = offset + (np.arange(video.num_segments) + 0.5) * seconds_per_segment
+  step = video.geometry.seconds_per_segment
+  offset = video.geometry.start
+  centres = offset + (np.arange(video.num_segments) + 0.5) * step
   for start, end, label in video.instances:
     truth[:, label] |= (start <= centres) & (centres < end)
   truth[:, num_classes] = ~truth.any(axis=1)
@@ -143,83 +163,3 @@ def holdout(dataset: Dataset, fraction: float, seed: int) -> Dataset:
     train=tuple(v for v in ordered if v.id not in chosen),
     test=tuple(v for v in ordered if v.id in chosen),
   )
-
-
-def read_entry(
-  where: str, entry: Any, split: str, problems: list[str]
-) -> list[Event]:
-  """The events of one entry of an annotation file's "database".
-
-  -> [(start, end, class name)], seconds; problems are appended, one line each,
-  and begin with `where`.
-  """
-  entry = entry if isinstance(entry, dict) else {"annotations": entry}
-  subset = entry.get("subset", split)
-  if subset not in SUBSETS[split]:
-    problems.append(
-      f"{where}: expected a subset of {', '.join(SUBSETS[split])} for an id of "
-      f"split_{split}.txt, came {subset!r:.60}; correct the one or the other"
-    )
-  annotations = entry.get("annotations")
-  if not isinstance(annotations, list):
-    problems.append(
-      f'{where}: expected a list "annotations", came {annotations!r:.60}; '
-      'write "annotations": [{"segment": [start, end], "label": CLASS}]'
-    )
-    return []
-  if split == "train" and not annotations:
-    problems.append(
-      f"{where}: expected a training video with a label, came no annotation; "
-      "add one or take the id out of split_train.txt"
-    )
-  events = []
-  for n, annotation in enumerate(annotations):
-    annotation = annotation if isinstance(annotation, dict) else {}
-    segment, label = annotation.get("segment"), annotation.get("label")
-    start, end = _two_numbers(segment)
-    if not isinstance(label, str):
-      fault = f"a class name as label, came {label!r:.60}"
-    elif not (math.isfinite(start) and math.isfinite(end)):
-      fault = f"a segment of two finite numbers, came {segment!r:.60}"
-    elif start < 0:
-      fault = f"a segment that starts at 0 s or later, came {segment!r:.60}"
-    elif end < start:  # ActivityNet's official files hold zero-length ones
-      fault = f"a segment that ends at its start or later, came {segment!r:.60}"
-    else:
-      events.append((start, end, label))
-      continue
-    problems.append(f"{where}: annotation {n}: expected {fault}; correct it")
-  return events
-
-
-def _two_numbers(segment: Any) -> tuple[float, float]:
-  """[start, end] of numbers or strings, in seconds; NaN when it is not that."""
-  if not isinstance(segment, list) or bool in map(type, segment):
-    return math.nan, math.nan
-  try:
-    start, end = map(float, segment)
-  except (TypeError, ValueError, OverflowError):
-    return math.nan, math.nan
-  return start, end
-
-
-def index_labels(
-  where: str, events: list[Event], classes: Sequence[str], problems: list[str]
-) -> tuple[Instance, ...]:
-  """Events with their class names as indexes into `classes`.
-
-  -> [Instance]; names outside `classes` are appended to `problems`.
-  """
-  index = {name: c for c, name in enumerate(classes)}
-  for name in sorted({label for *_, label in events} - index.keys()):
-    near = difflib.get_close_matches(name, classes, 1, 0.0)[0]
-    problems.append(
-      f"{where}: expected a label of the {len(index)} classes, came {name!r} "
-      f"(nearest: {near!r}); correct it or pass --config.data.classes with it"
-    )
-  return tuple(Instance(s, e, index[n]) for s, e, n in events if n in index)
-
-
-def unique_labels(instances: Iterable[Instance]) -> tuple[int, ...]:
-  """The video-level labels: sorted class indexes."""
-  return tuple(sorted({i.label for i in instances}))

@@ -19,20 +19,22 @@ def video_labels(videos: Sequence[Video], num_classes: int) -> np.ndarray:
   return labels
 
 
+def _stacked(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """[{stream: f[T,D]}] of the videos -> {stream: f[B,T,D]}."""
+  return {s: np.stack([row[s] for row in rows]) for s in rows[0]}
+
+
 def gathered_batch(
   videos: Sequence[Video], indexes: Sequence[np.ndarray]
 ) -> Batch:
   """The same number of segments of every video: features and mask."""
   return {
-    "features": {
-      stream: np.stack(
-        [
-          np.asarray(video.features[stream][index], np.float32)
-          for video, index in zip(videos, indexes, strict=True)
-        ]
-      )
-      for stream in videos[0].features
-    },
+    "features": _stacked(
+      [
+        {s: np.asarray(x[index], np.float32) for s, x in video.load().items()}
+        for video, index in zip(videos, indexes, strict=True)
+      ]
+    ),
     "mask": np.ones((len(videos), len(indexes[0])), bool),
   }
 
@@ -122,15 +124,15 @@ def padded_batch(
   """Videos at their own resolution, padded to `size`: features and mask."""
   lengths = np.array([w.stop - w.start for w in windows])
   return {
-    "features": {
-      stream: np.stack(
-        [
-          _pad(np.asarray(video.features[stream][w], np.float32), size)
-          for video, w in zip(videos, windows, strict=True)
-        ]
-      )
-      for stream in videos[0].features
-    },
+    "features": _stacked(
+      [
+        {
+          s: _pad(np.asarray(x[w], np.float32), size)
+          for s, x in video.load().items()
+        }
+        for video, w in zip(videos, windows, strict=True)
+      ]
+    ),
     "mask": np.arange(size)[None] < lengths[:, None],
   }
 

@@ -1,147 +1,169 @@
-"""Feature files: `.npy` of f[T,D] a stream, checked before they are used.
+"""Features on disk: where each video's streams lie, checked before use.
 
-Every function appends to `problems` what a user has to put right, one line
-each, and goes on without it.
+Functions append to `problems` what a user has to put right, one line each, and
+go on without it.
 """
 
-import math
-from collections.abc import Iterator, Mapping
+import dataclasses
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ptlr_jax.data.stored_arrays import StoredArray, stored_npy
+
+STREAMS = ("rgb", "flow")
 FLOATS = (np.dtype("f2"), np.dtype("f4"), np.dtype("f8"))
 MAX_TRIM = 2  # segments; two extractors differ by rounding, not by more
+AGAIN = "extract this video again or take it out of the annotations"
 
 
-class MappedFeatures(Mapping[str, np.ndarray]):
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """One stream of a video: f[T,D], all of an array or `half` 0 or 1 of one.
+
+  `where` names the file, and the video where a file holds several.
+  """
+
+  where: str
+  array: StoredArray | np.ndarray
+  half: int | None = None
+
+  @property
+  def width(self) -> int:
+    """D."""
+    return self.array.shape[1] // (1 if self.half is None else 2)
+
+  @property
+  def nbytes(self) -> int:
+    """Bytes of this stream."""
+    return self.array.nbytes // (1 if self.half is None else 2)
+
+  def map(self) -> np.ndarray:
+    """The array, on disk where it lies there."""
+    x = self.array
+    x = x if isinstance(x, np.ndarray) else x.map()
+    if self.half is None:
+      return x
+    return x[:, self.half * self.width : (self.half + 1) * self.width]
+
+
+class DiskFeatures(Mapping[str, np.ndarray]):
   """Features left on disk: stream -> np.memmap f[T,D], mapped on access.
 
   A map keeps its file open; mapping every file of a large data set at once
   would exceed the number of files that a process may open.
   """
 
-  def __init__(self, paths: Mapping[str, Path], num_segments: int):
-    self._paths = dict(paths)
-    self._num_segments = num_segments
+  def __init__(self, parts: Mapping[str, Part], num_segments: int):
+    self._parts = dict(parts)
+    self.num_segments = num_segments
 
   def __getitem__(self, stream: str) -> np.ndarray:
-    x = np.load(self._paths[stream], mmap_mode="r", allow_pickle=False)
-    return x[: self._num_segments]
+    return self._parts[stream].map()[: self.num_segments]
 
   def __iter__(self) -> Iterator[str]:
-    return iter(self._paths)
+    return iter(self._parts)
 
   def __len__(self) -> int:
-    return len(self._paths)
+    return len(self._parts)
 
 
-def read_features(
-  files: Mapping[str, Mapping[str, Path]],
-  problems: list[str],
-  *,
-  width: int,
-  trim: bool,
-  min_segments: int,
-  memory_gb: float,
-  check_finite: bool,
-) -> tuple[dict[str, Mapping[str, np.ndarray]], dict[str, int]]:
-  """The features of every video, and the T of those without a problem.
+class Folder:
+  """The feature files of a folder by name, whatever Unicode form it has."""
 
-  {id: {stream: path}} -> {id: {stream: f[T,width]}}, {id: T}; in memory, or
-  np.memmap when they exceed `memory_gb` (1e9 bytes) together.
-  """
-  sound: dict[str, dict[str, Path]] = {}
-  lengths: dict[str, int] = {}
-  total = 0
-  for video_id, paths in files.items():
-    rows = {}
-    for stream, path in paths.items():
-      measured = _measure(path, width, problems)
-      if measured:
-        rows[stream], size = measured
-        total += size
-    sound[video_id] = {s: paths[s] for s in rows}
-    if len(rows) == len(paths):
-      length = _common_length(paths, rows, trim, problems)
-      if length:
-        lengths[video_id] = length
-      if 0 < length < min_segments:
-        problems.append(
-          f"{next(iter(paths.values()))}: expected at least {min_segments} "
-          f"segments, came {length}; take {video_id} out of its split file or "
-          f"pass --config.data.min_segments={length}"
-        )
+  def __init__(self, path: Path):
+    self.path = path
+    try:
+      with os.scandir(path) as files:
+        names = [file.name for file in files if file.name.endswith(".npy")]
+    except OSError:
+      names = []
+    self._names = {unicodedata.normalize("NFC", name): name for name in names}
+    self.used: set[str] = set()
 
-  mapped = total > memory_gb * 1e9
-  features: dict[str, Mapping[str, np.ndarray]] = {}
-  for video_id, paths in sound.items():
-    loaded = {}
-    for stream, path in paths.items():
-      x = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-      x = x[: lengths.get(video_id)]
-      if check_finite:
-        _check_finite(path, x, problems)
-      if not mapped and not problems:
-        loaded[stream] = x
-    if mapped:
-      loaded = MappedFeatures(paths, lengths.get(video_id, 0))
-    features[video_id] = loaded
-  return features, lengths
+  def __contains__(self, name: str) -> bool:
+    return unicodedata.normalize("NFC", f"{name}.npy") in self._names
+
+  def file(self, *names: str) -> Path:
+    """The file of the first of some names that is there, or would be there."""
+    there = next((name for name in names if name in self), names[0])
+    key = unicodedata.normalize("NFC", f"{there}.npy")
+    self.used.add(key)
+    return self.path / self._names.get(key, key)
+
+  def unused(self) -> list[str]:
+    """The files that nothing asked for."""
+    return sorted(self._names[key] for key in self._names.keys() - self.used)
 
 
-def _measure(
-  path: Path, width: int, problems: list[str]
-) -> tuple[int, int] | None:
-  """(segments, bytes) of a sound feature file, from its header."""
-  again = "extract this video again or take it out of its split file"
+def measure(path: Path, problems: list[str]) -> StoredArray | None:
+  """A feature file's array of f[T,D], from its header."""
   try:
-    with path.open("rb") as file:
-      major, _ = np.lib.format.read_magic(file)
-      read = np.lib.format.read_array_header_1_0
-      if major > 1:
-        read = np.lib.format.read_array_header_2_0
-      shape, _, dtype = read(file)
-      size = file.tell() + math.prod(shape) * dtype.itemsize
-      came = path.stat().st_size
+    array = stored_npy(path)
   except FileNotFoundError:
-    fault = f"a feature file, came no such file; {again}"
-  except Exception as error:  # a damaged header fails in many ways
-    fault = f"an .npy file of floats, came: {error}; {again}"
+    problems.append(
+      f"{path}: expected a feature file, came no such file; {AGAIN}, or pass "
+      "--config.data.skip_missing=True to leave out all that have none"
+    )
+    return None
+  except (ValueError, OSError) as error:
+    problems.append(
+      f"{path}: expected an .npy file of floats, came: {error}; {AGAIN}"
+    )
+    return None
+  if array is None:
+    problems.append(
+      f"{path}: expected an array of floats, came pickled Python objects, "
+      "which are never loaded: they can run code; save it again with np.save "
+      "as float32"
+    )
+    return None
+  return array if is_sound(str(path), array, problems) else None
+
+
+def is_sound(
+  where: str, array: StoredArray | np.ndarray, problems: list[str]
+) -> bool:
+  """Whether an array is f[T,D] with T, D > 0, else a problem."""
+  shape, dtype = array.shape, array.dtype
+  if len(shape) != 2:
+    fault = f"shape (T, D), came {shape}; save one row for each segment"
+  elif dtype not in FLOATS:
+    fault = (
+      f"float16, float32 or float64, came {dtype}; save it again as float32"
+    )
+  elif shape[0] < 1 or shape[1] < 1:
+    fault = f"at least one segment, came shape {shape}; {AGAIN}"
   else:
-    if dtype.hasobject:
-      fault = (
-        "an array of floats, came pickled Python objects, which are never "
-        "loaded: they can run code; save it again with np.save as float32"
-      )
-    elif len(shape) != 2:
-      fault = f"shape (T, {width}), came {shape}; save one row for each segment"
-    elif dtype not in FLOATS:
-      fault = (
-        f"float16, float32 or float64, came {dtype}; save it again as float32"
-      )
-    elif shape[0] < 1:
-      fault = f"at least one segment, came shape {shape}; {again}"
-    elif shape[1] != width:
-      fault = (
-        f"shape (T, {width}), came {shape}; pass --config.data.width="
-        f"{shape[1]} or extract the features of {width} channels"
-      )
-    elif came < size:
-      fault = f"{size} bytes, came {came}, the file is cut off; {again}"
-    else:
-      return shape[0], size
-  problems.append(f"{path}: expected {fault}")
-  return None
+    return True
+  problems.append(f"{where}: expected {fault}")
+  return False
 
 
-def _common_length(
-  paths: Mapping[str, Path],
-  rows: Mapping[str, int],
-  trim: bool,
+def halves(
+  where: str,
+  array: StoredArray | np.ndarray,
+  streams: Sequence[str],
   problems: list[str],
+) -> dict[str, Part]:
+  """The streams of rgb and flow joined, rgb first. f[T,2D] -> f[T,D] each."""
+  if array.shape[1] % 2:
+    problems.append(
+      f"{where}: expected rgb and flow joined, an even width, came shape "
+      f"{array.shape}; {AGAIN}"
+    )
+    return {}
+  return {s: Part(where, array, STREAMS.index(s)) for s in streams}
+
+
+def common_length(
+  parts: Mapping[str, Part], trim: bool, problems: list[str]
 ) -> int:
   """Segments that all streams have; 0 when they differ and may not be cut."""
+  rows = {stream: part.array.shape[0] for stream, part in parts.items()}
   (first, expected), *rest = rows.items()
   for stream, came in rest:
     small = abs(came - expected) <= MAX_TRIM
@@ -149,18 +171,44 @@ def _common_length(
       continue
     way_out = " or pass --config.data.trim=True" if small else ""
     problems.append(
-      f"{paths[stream]}: expected {expected} segments as {first} has, came "
-      f"{came}; re-extract both from the same frames{way_out}"
+      f"{parts[stream].where}: expected {expected} segments as {first} has, "
+      f"came {came}; re-extract both from the same frames{way_out}"
     )
     return 0
   return min(rows.values())
 
 
-def _check_finite(path: Path, x: np.ndarray, problems: list[str]) -> None:
+def check_finite(where: str, x: np.ndarray, problems: list[str]) -> None:
+  """A problem where a segment of f[T,D] holds NaN or infinity."""
   bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
   if bad.size:
     problems.append(
-      f"{path}: expected finite numbers, came NaN or infinity in {bad.size} of "
-      f"{len(x)} segments, first in segment {bad[0]}; extract this video again "
-      "or take it out of its split file"
+      f"{where}: expected finite numbers, came NaN or infinity in {bad.size} "
+      f"of {len(x)} segments, first in segment {bad[0]}; {AGAIN}"
     )
+
+
+def common_widths(
+  found: Mapping[str, Mapping[str, Part]], width: int, problems: list[str]
+) -> None:
+  """Holds every stream to one width: `width`, or with 0 what most have."""
+  for stream in STREAMS:
+    parts = [p[stream] for p in found.values() if stream in p]
+    widths = [part.width for part in parts]
+    if not widths:
+      continue
+    usual = width or max(set(widths), key=lambda w: (widths.count(w), w))
+    for part in parts:
+      if part.width == usual:
+        continue
+      shape = part.array.shape
+      expected = f"(T, {usual if part.half is None else 2 * usual})"
+      problems.append(
+        f"{part.where}: expected shape {expected}, came {shape}; "
+        + (
+          f"pass --config.data.width={part.width} or extract the features of "
+          f"{width} channels"
+          if width
+          else "as most videos have; extract this video again"
+        )
+      )

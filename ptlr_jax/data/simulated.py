@@ -15,7 +15,11 @@ A video is a sequence of segments; each stream is a sum of
 - noise correlated in time.
 Classes come in pairs that look alike in both streams, and one video in four may
 hold two classes.
+
+`simulate` draws the timelines as well; `draw_features` fills a given one.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +27,10 @@ from ptlr_jax.data.annotations import Dataset, Instance, Video
 from ptlr_jax.data.sampling import generator
 
 SECONDS_PER_SEGMENT = 0.64
+LONGEST_PART = 40  # segments of an instance with one core; longer ones repeat
+
+# Start and end in segments, class index, whether the action is a fast one.
+Occurrence = tuple[float, float, int, bool]
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
@@ -43,13 +51,14 @@ def _smooth(
   return out
 
 
-class _World:
+class World:
   """Directions shared by all videos of a seed, f[.., D] of unit length."""
 
-  def __init__(self, rng, num_classes: int, width: int):
+  def __init__(self, rng: np.random.Generator, num_classes: int, width: int):
     def draw(*shape):
       return _unit(rng.normal(size=(*shape, width)))
 
+    self.width = width
     shared = draw(num_classes // 2 + 1)
     kin = np.arange(num_classes) // 2  # classes come in pairs that look alike
     self.scenes = draw(8)
@@ -66,7 +75,7 @@ class _World:
     self.motion = _unit(0.5 * self.core["flow"] + draw(num_classes))
 
 
-def _instances(rng, length: int, classes: list[int]) -> list[tuple]:
+def _instances(rng, length: int, classes: list[int]) -> list[Occurrence]:
   """(start, end, class, fast) in segments, not overlapping."""
   found, t = [], float(rng.uniform(3, 12))
   while t < length - 6:
@@ -87,20 +96,48 @@ def _bump(length: int, start: float, end: float, soft: float) -> np.ndarray:
   return np.minimum(rise, fall)
 
 
-def _video(
-  rng, world: _World, name: str, length: int, classes: list[int], width: int
-) -> Video:
-  instances = _instances(rng, length, classes)
+def _core(rng, length: int, start: float, end: float) -> np.ndarray:
+  """Where an instance shows its core: 44 % of each of its parts. -> f[length].
+
+  One part if the instance is at most `LONGEST_PART` long, else equal ones.
+  """
+  parts = max(1, int(np.ceil((end - start) / LONGEST_PART)))
+  size = (end - start) / parts
+  half = 0.22 * size
+  core = np.zeros(length)
+  for within in np.arange(parts) + rng.uniform(0.35, 0.65, parts):
+    centre = start + size * within
+    core = np.maximum(core, _bump(length, centre - half, centre + half, 1.5))
+  return core
+
+
+def draw_features(
+  rng: np.random.Generator,
+  world: World,
+  length: int,
+  classes: Sequence[int],
+  instances: Sequence[Occurrence],
+) -> dict[str, np.ndarray]:
+  """Features of a timeline: rgb and flow f32[length, D].
+
+  The context of all `classes` shows, also of those without an instance; they
+  hold the classes of all instances. Those may overlap, which adds up, and are
+  clipped to the video; one without a length leaves a trace of half a segment.
+  """
+  inside = [
+    (min(max(start, 0.0), length), min(max(end, 0.0), length), c, fast)
+    for start, end, c, fast in instances
+  ]
   rgb = 1.2 * _smooth(rng, length, len(world.scenes), 0.97) @ world.scenes
   flow = 0.5 * _smooth(rng, length, len(world.scenes), 0.9) @ world.scenes
   view = {
-    (stream, c): _unit(direction[c] + 0.5 * _unit(rng.normal(size=width)))
+    (stream, c): _unit(direction[c] + 0.5 * _unit(rng.normal(size=world.width)))
     for stream, direction in world.core.items()
     for c in classes
   }
   for c in classes:  # the place where the class happens, around and beside it
     place = np.zeros(length)
-    for start, end, label, _ in instances:
+    for start, end, label, _ in inside:
       if label == c:
         near = rng.uniform(4, 18, 2)
         place = np.maximum(
@@ -109,11 +146,9 @@ def _video(
     idle = rng.uniform(0, length)
     place = np.maximum(place, _bump(length, idle, idle + rng.uniform(8, 20), 3))
     rgb += 1.9 * place[:, None] * world.context[c]
-  for start, end, c, fast in instances:
+  for start, end, c, fast in inside:
     whole = _bump(length, start, end, 1.0)
-    centre = start + (end - start) * rng.uniform(0.35, 0.65)
-    half = 0.22 * (end - start)
-    core = np.minimum(whole, _bump(length, centre - half, centre + half, 1.5))
+    core = np.minimum(whole, _core(rng, length, start, end))
     strength = np.exp(0.3 * rng.normal())
     moving = 1.0 if fast else 0.65
     for x, stream, gain in (
@@ -127,11 +162,18 @@ def _video(
     burst = _bump(length, start, start + rng.uniform(2, 6), 1.0)
     c = int(rng.integers(len(world.motion)))
     flow += 2.0 * rng.uniform(0.6, 1.2) * burst[:, None] * world.motion[c]
-  rgb += 0.28 * _smooth(rng, length, width, 0.5)
-  flow += 0.32 * _smooth(rng, length, width, 0.3)
+  rgb += 0.28 * _smooth(rng, length, world.width, 0.5)
+  flow += 0.32 * _smooth(rng, length, world.width, 0.3)
+  return {"rgb": rgb.astype(np.float32), "flow": flow.astype(np.float32)}
+
+
+def _video(
+  rng, world: World, name: str, length: int, classes: list[int]
+) -> Video:
+  instances = _instances(rng, length, classes)
   return Video(
     id=name,
-    features={"rgb": rgb.astype(np.float32), "flow": flow.astype(np.float32)},
+    features=draw_features(rng, world, length, classes, instances),
     labels=tuple(sorted({c for _, _, c, _ in instances})),
     instances=tuple(
       Instance(start * SECONDS_PER_SEGMENT, end * SECONDS_PER_SEGMENT, c)
@@ -155,7 +197,7 @@ def simulate(
   Deterministic in its arguments. See the
   module's docstring for what it is and what it is not.
   """
-  world = _World(generator(seed, "world"), num_classes, width)
+  world = World(generator(seed, "world"), num_classes, width)
   splits = []
   for split, count in (("train", train_videos), ("test", test_videos)):
     videos = []
@@ -166,11 +208,11 @@ def simulate(
         classes.append(int((i + rng.integers(1, num_classes)) % num_classes))
       length = int(rng.integers(min_segments, max_segments + 1))
       name = f"simulated_{split}_{i:04d}"
-      videos.append(_video(rng, world, name, length, classes, width))
+      videos.append(_video(rng, world, name, length, classes))
     splits.append(tuple(videos))
   return Dataset(
     classes=tuple(f"action_{c}" for c in range(num_classes)),
     train=splits[0],
     test=splits[1],
-    seconds_per_segment=SECONDS_PER_SEGMENT,
+    simulated=True,
   )

@@ -1,0 +1,348 @@
+"""From what a reader found to a data set: checked, labelled, placed in time."""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ptlr_jax.data import facts, geometry
+from ptlr_jax.data.annotation_files import Entry, Event
+from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.feature_files import (
+  DiskFeatures,
+  Part,
+  check_finite,
+  common_length,
+  common_widths,
+)
+from ptlr_jax.data.geometry import Geometry
+from ptlr_jax.data.source import ReadOptions, Source
+from ptlr_jax.errors import InputError
+
+
+@dataclasses.dataclass
+class Report:
+  """A source after all checks: what was found, and all that is wrong.
+
+  `lengths` {id: T} of the videos whose features are sound; `dataset` is None
+  where there are problems.
+  """
+
+  source: Source
+  problems: list[str]
+  notes: list[str]
+  lengths: dict[str, int]
+  geometries: dict[str, Geometry]
+  classes: tuple[str, ...] = ()
+  looked_at: bool = True  # whether NaN and infinity were looked for
+  dataset: Dataset | None = None
+
+
+def read(source: Source, options: ReadOptions, problems: list[str]) -> Dataset:
+  """The data set of a source. Raises InputError with a line a problem."""
+  dataset = examine(source, options, problems).dataset
+  if dataset is None:
+    raise InputError(*problems)
+  return dataset
+
+
+def examine(
+  source: Source, options: ReadOptions, problems: list[str]
+) -> Report:
+  """Checks everything there is to check, in one pass.
+
+  `problems` holds those of the reader, and gets those of the data.
+  """
+  notes = source.notes
+  entries = {e.id: e for videos in source.entries.values() for e in videos}
+  classes = _classes(source, options, problems)
+  instances: dict[str, tuple[Instance, ...]] = {}
+  labels: dict[str, tuple[int, ...]] = {}
+  if classes:
+    for i, entry in entries.items():
+      instances[i] = index_labels(entry.where, entry.events, classes, problems)
+      labels[i] = _labels(entry, classes, options, instances[i], problems)
+  _check_labelled(source, problems)
+
+  lengths = _lengths(source, options, problems)
+  before = len(problems)
+  geometries = _geometries(source, entries, lengths, options, problems, notes)
+  overruns = facts.OVERRUNS | set(options.overrun_ids)
+  # With a wrong geometry every instance would lie in a wrong place.
+  placed = lengths if len(problems) == before else {}
+  for i, length in placed.items():
+    _check_overrun(
+      entries[i], geometries[i], length, options, overruns, problems, notes
+    )
+  notes += facts.notes(entries.values())
+  prefixed = sum(
+    any(Path(p.where).name.startswith(f"v_{i}") for p in parts.values())
+    for i, parts in source.parts.items()
+  )
+  if prefixed:
+    notes.append(
+      f"rule v_prefix: the files of {prefixed} videos are called v_ID; ids "
+      "here and in results are without v_"
+    )
+  report = Report(
+    source,
+    problems,
+    notes,
+    lengths,
+    geometries,
+    classes,
+    options.check_finite,
+  )
+  features, on_disk = _features(source, lengths, options, problems)
+  if problems:
+    return report
+
+  def videos(split: str) -> tuple[Video, ...]:
+    ids = sorted(e.id for e in source.entries[split])
+    return tuple(
+      Video(
+        i,
+        features[i],
+        labels[i],
+        instances[i],
+        geometries[i],
+        entries[i].duration,
+        entries[i].ambiguous,
+      )
+      for i in ids
+    )
+
+  report.dataset = Dataset(
+    classes,
+    videos("train"),
+    videos("test"),
+    tuple(notes),
+    on_disk,
+    facts.is_simulated(source.root),
+  )
+  return report
+
+
+def _classes(
+  source: Source, options: ReadOptions, problems: list[str]
+) -> tuple[str, ...]:
+  """The classes that are given, or listed, or that training videos show."""
+  if options.classes:
+    return tuple(options.classes)
+  if source.classes:
+    return source.classes
+  shown = {
+    name
+    for entry in source.entries["train"]
+    for name in (*entry.labels, *(label for *_, label in entry.events))
+  }
+  # With annotations in pieces, each label would be one more problem.
+  return () if problems else tuple(sorted(shown))
+
+
+def index_labels(
+  where: str,
+  events: Sequence[Event],
+  classes: Sequence[str],
+  problems: list[str],
+) -> tuple[Instance, ...]:
+  """Events with their class names as indexes into `classes`.
+
+  -> [Instance]; names outside `classes` are appended to `problems`.
+  """
+  index = {name: c for c, name in enumerate(classes)}
+  _check_names(where, {label for *_, label in events}, classes, problems)
+  return tuple(Instance(s, e, index[n]) for s, e, n in events if n in index)
+
+
+def _check_names(
+  where: str, names: set[str], classes: Sequence[str], problems: list[str]
+) -> None:
+  for name in sorted(names - set(classes)):
+    near = difflib.get_close_matches(name, classes, 1, 0.0)[0]
+    problems.append(
+      f"{where}: expected a label of the {len(classes)} classes, came {name!r} "
+      f"(nearest: {near!r}); correct it or pass --config.data.classes with it"
+    )
+
+
+def _labels(
+  entry: Entry,
+  classes: Sequence[str],
+  options: ReadOptions,
+  instances: Sequence[Instance],
+  problems: list[str],
+) -> tuple[int, ...]:
+  """The video-level labels: of the instances, or those that are listed."""
+  listed = options.video_labels == "listed" and entry.labels
+  if instances and not listed:
+    return tuple(sorted({i.label for i in instances}))
+  _check_names(entry.where, set(entry.labels), classes, problems)
+  return tuple(sorted(classes.index(n) for n in entry.labels if n in classes))
+
+
+def _check_labelled(source: Source, problems: list[str]) -> None:
+  where = source.files[0] if source.files else source.root
+  if not source.entries["train"] and not problems:
+    problems.append(
+      f"{where}: expected training videos, came none; give some the subset "
+      "train, or pass --config.data.train_subset= with what they have"
+    )
+  problems += [
+    f"{entry.where}: expected a training video with a label, came no "
+    "annotation; add one or take the id out of split_train.txt"
+    for entry in source.entries["train"]
+    if not entry.events and not entry.labels and not entry.faulty
+  ]
+
+
+def _lengths(
+  source: Source, options: ReadOptions, problems: list[str]
+) -> dict[str, int]:
+  """T of the videos whose streams are all there and agree."""
+  common_widths(source.parts, options.width, problems)
+  streams = {s for parts in source.parts.values() for s in parts}
+  lengths: dict[str, int] = {}
+  for i, parts in source.parts.items():
+    if not parts or parts.keys() != streams:
+      continue
+    length = common_length(parts, options.trim, problems)
+    if length:
+      lengths[i] = length
+    if 0 < length < options.min_segments:
+      problems.append(
+        f"{next(iter(parts.values())).where}: expected at least "
+        f"{options.min_segments} segments, came {length}; take {i} out of its "
+        f"split or pass --config.data.min_segments={length}"
+      )
+  return lengths
+
+
+def _geometries(
+  source: Source,
+  entries: Mapping[str, Entry],
+  lengths: Mapping[str, int],
+  options: ReadOptions,
+  problems: list[str],
+  notes: list[str],
+) -> dict[str, Geometry]:
+  """The geometry of every video, held against its duration."""
+  given = {
+    name: getattr(options, name)
+    for name in ("fps", "stride", "window", "offset")
+  }
+  timed = [i for i in lengths if entries[i].duration]
+  found: list[dict[str, Geometry]] = []
+  said: set[str] = set()
+  for usual, own_fps in source.geometries:
+    # Faults of geometry.json are told once, not for every candidate.
+    told = problems if not found else []
+    settled, said = geometry.settle(usual, given, source.root, told)
+    found.append(
+      {
+        i: dataclasses.replace(settled, fps=e.fps)
+        if own_fps and e.fps and "fps" not in said
+        else settled
+        for i, e in entries.items()
+      }
+    )
+  best = 0
+  if len(found) > 1 and timed:
+    candidates = [[each[i] for i in timed] for each in found]
+    durations = [entries[i].duration or 0.0 for i in timed]
+    best = geometry.choose(candidates, [lengths[i] for i in timed], durations)
+  chosen = found[best]
+  wrong, off = geometry.check_lengths(
+    timed,
+    [chosen[i] for i in timed],
+    [lengths[i] for i in timed],
+    [entries[i].duration or 0.0 for i in timed],
+    options.length_tolerance,
+    str(source.root),
+  )
+  problems += wrong
+  notes += off
+  if chosen:
+    whence = "as given" if said else "the layout's own"
+    if len(found) > 1 and timed and not said:
+      whence = f"of {len(found)} that the layout may have, the one that fits T"
+    notes.append(_geometry_note(list(chosen.values()), whence, len(timed)))
+  return chosen
+
+
+def _geometry_note(chosen: Sequence[Geometry], whence: str, timed: int) -> str:
+  fps = sorted({g.fps for g in chosen})
+  rates = f"{fps[0]:g}" + (f" to {fps[-1]:g}" if len(fps) > 1 else "")
+  some = chosen[0]
+  held = f"held against {timed} durations" if timed else "no durations to check"
+  return (
+    f"geometry: fps {rates}, stride {some.stride:g}, window {some.window:g}, "
+    f"offset {some.offset:g} ({whence}; {held})"
+  )
+
+
+def _check_overrun(
+  entry: Entry,
+  where_in_time: Geometry,
+  length: int,
+  options: ReadOptions,
+  known: set[str],
+  problems: list[str],
+  notes: list[str],
+) -> None:
+  """Instances that end after the features do: the rule `overrun`."""
+  features_end = where_in_time.end(length)
+  end = max((end for _, end, _ in entry.events), default=0.0)
+  over = end - features_end
+  if over <= options.end_tolerance:
+    return
+  if entry.id in known:
+    past = sum(start > features_end for start, *_ in entry.events)
+    notes.append(
+      f"rule overrun: {entry.id} has annotations up to {end:g} s, its features "
+      f"end at {features_end:g} s; all are kept, {past} of "
+      f"{len(entry.events)} instances lie outside the features"
+    )
+    return
+  seconds = where_in_time.seconds_per_segment
+  problems.append(
+    f"{entry.where}: expected segments that end at most "
+    f"{options.end_tolerance:g} s after the features ({length} x {seconds:g} s "
+    f"= {features_end:g} s), came one that ends at {end:g} s; re-extract the "
+    f"video or pass --config.data.end_tolerance={math.ceil(over)} or "
+    "--config.data.overrun_ids with its id"
+  )
+
+
+def _features(
+  source: Source,
+  lengths: Mapping[str, int],
+  options: ReadOptions,
+  problems: list[str],
+) -> tuple[dict[str, Mapping[str, np.ndarray]], bool]:
+  """The features of every video, and whether they stay on disk."""
+  size = sum(
+    p.nbytes for parts in source.parts.values() for p in parts.values()
+  )
+  on_disk = size > options.memory_gb * 1e9
+  found: dict[str, Mapping[str, np.ndarray]] = {}
+  for i, parts in source.parts.items():
+    length = lengths.get(i)
+    found[i] = DiskFeatures(parts, length or 0)
+    if on_disk and not options.check_finite:
+      continue
+    loaded = {s: _loaded(part, length) for s, part in parts.items()}
+    if options.check_finite:
+      for stream, x in loaded.items():
+        check_finite(parts[stream].where, x, problems)
+    if not on_disk and not problems:
+      found[i] = loaded
+  return found, on_disk
+
+
+def _loaded(part: Part, length: int | None) -> np.ndarray:
+  """The first `length` rows in memory, C-contiguous."""
+  return np.array(part.map()[:length], order="C")

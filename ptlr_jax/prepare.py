@@ -1,0 +1,268 @@
+"""Checks a data set, or writes it as TFDS: ArrayRecord shards, read faster.
+
+python -m ptlr_jax.prepare --source=DIR --data_dir=OUT [--jobs=2]
+python -m ptlr_jax.prepare --check --source=DIR
+
+The first writes OUT/NAME/LAYOUT-DIGEST/1.0.0, which configurations take as
+--config.data.root= and any user of tensorflow_datasets can read. A stop loses
+nothing, the same command goes on; a changed source gets a folder of its own.
+The second prints what was found and everything that is wrong with it.
+
+Other flags are the keys of `data` in configs/base.py: --annotations, --classes,
+--streams, --fps, --stride, --window, --trim, --skip_missing and so on.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from ptlr_jax import command_line
+from ptlr_jax.data import prepared, reading, simulated, summary
+from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.data.layouts import LAYOUTS, read_source
+from ptlr_jax.data.source import ReadOptions, Source
+from ptlr_jax.errors import InputError
+from ptlr_jax.progress import Progress, say
+
+USAGE = (
+  "usage: python -m ptlr_jax.prepare --source=DIR (--check | --data_dir=OUT) "
+  "[--layout=auto] [--jobs=N] [--name=NAME] [--shard_mb=N] [--KEY=VALUE ...]"
+)
+_NAMES = ("thumos14_i3d", "activitynet_i3d", "own", "simulated")
+
+
+class Command(NamedTuple):
+  """The command's own flags."""
+
+  data_dir: str
+  name: str
+  jobs: int
+  shard_mb: int
+  check: bool
+
+
+def _parse(argv: Sequence[str]) -> tuple[Command, ReadOptions]:
+  """The command's own flags, and how to read."""
+  values = flags.FlagValues()
+  texts = {"source": "", "data_dir": "", "name": ""}
+  for name, default in texts.items():
+    flags.DEFINE_string(name, default, "", flag_values=values)
+  for name, default in {"jobs": 1, "shard_mb": 128}.items():
+    flags.DEFINE_integer(name, default, "", 1, flag_values=values)
+  flags.DEFINE_boolean("check", False, "", flag_values=values)
+  define: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    bool: flags.DEFINE_boolean,
+    tuple: flags.DEFINE_list,
+  }
+  fields = [f for f in dataclasses.fields(ReadOptions) if f.name != "root"]
+  for field in fields:
+    default = field.default
+    kind = define[type(default)]
+    kind(field.name, default, "", flag_values=values)
+  try:
+    rest = values(list(argv))
+  except flags.Error as error:
+    raise InputError(f"{error}; {USAGE}") from None
+  if rest[1:]:
+    raise InputError(f"expected flags only, got {rest[1]!r}; {USAGE}")
+  chosen = {}
+  for field in fields:
+    value = values[field.name].value
+    chosen[field.name] = tuple(value) if isinstance(value, list) else value
+  own: Any = {name: values[name].value for name in Command._fields}
+  return Command(**own), ReadOptions(root=str(values["source"].value), **chosen)
+
+
+def _check_flags(command: Command, options: ReadOptions) -> None:
+  known = ("auto", *LAYOUTS, "prepared", "simulated")
+  if options.layout not in known:
+    raise InputError(
+      f"--layout: expected one of {', '.join(known)}, got {options.layout!r}"
+    )
+  if not options.root and options.layout != "simulated":
+    raise InputError(f"--source: expected a folder, got none; {USAGE}")
+  if not command.check and not command.data_dir:
+    raise InputError(
+      f"--data_dir: expected a folder to write to, or --check; {USAGE}"
+    )
+  if command.name not in ("", *_NAMES):
+    raise InputError(
+      f"--name: expected one of {', '.join(_NAMES)}, got {command.name!r}"
+    )
+
+
+def _as_flags(lines: Sequence[str]) -> tuple[str, ...]:
+  """Ways out, which name keys of a configuration, as flags of this command."""
+  said = [line.replace("--config.data.root", "--source") for line in lines]
+  said = [line.replace("--config.data.", "--") for line in said]
+  # "('rgb','flow')" is rgb,flow here.
+  return tuple(
+    re.sub(r"=\"\(([^)]*)\)\"", lambda m: "=" + m[1].replace("'", ""), line)
+    for line in said
+  )
+
+
+def _check_prepared(options: ReadOptions) -> None:
+  folder = prepared.folder_of(options)
+  problems = prepared.verify(folder)
+  for line in summary.of_dataset(prepared.load(options)):
+    say(line)
+  if problems:
+    raise InputError(*problems)
+  say(f"{folder}: every shard is as it was written")
+
+
+def check(options: ReadOptions) -> None:
+  """Prints what is in a folder, then every problem.
+
+  Raises:
+    InputError: training would fail, with how many problems there are.
+  """
+  if options.layout == "simulated":
+    for line in summary.of_dataset(_simulated(options)):
+      say(line)
+    return
+  if prepared.is_prepared(options):
+    _check_prepared(options)
+    return
+  problems: list[str] = []
+  source = read_source(options, problems)
+  # What is only counted needs no room in memory.
+  counting = dataclasses.replace(options, memory_gb=0.0)
+  report = reading.examine(source, counting, problems)
+  for line in _as_flags(list(summary.of_report(report))):
+    say(line)
+  for line in _as_flags(problems):
+    say(f"problem: {' '.join(line.splitlines())}")
+  if problems:
+    raise InputError(
+      f"{options.root}: {len(problems)} problems, see above; training would "
+      "refuse this data set"
+    )
+  say("no problem: training can start")
+
+
+def name_of(data: Dataset) -> str:
+  """The builder for a data set, by its ids and classes."""
+  if data.simulated:
+    return "simulated"
+  ids = [video.id for video in (*data.train, *data.test)]
+  if all(re.match(r"video_(validation|test)_\d{7}\Z", i) for i in ids):
+    return "thumos14_i3d"
+  if all(re.match(r"[\w-]{11}\Z", i, re.ASCII) for i in ids):
+    return "activitynet_i3d"
+  return "own"
+
+
+def digest_of(source: Source, options: ReadOptions) -> str:
+  """Of the annotations' bytes, the feature files' names, sizes and times, and
+  how they are read: another state of the source has another digest."""
+  found = hashlib.sha256()
+  ours = dataclasses.replace(
+    options, root="", layout=source.layout, memory_gb=0.0, check_finite=True
+  )
+  found.update(repr(ours).encode())
+  for path in (*source.files, source.root / "geometry.json"):
+    if path.is_file():
+      found.update(path.name.encode() + path.read_bytes())
+  for i, parts in sorted(source.parts.items()):
+    for stream, part in sorted(parts.items()):
+      path = getattr(part.array, "path", None)
+      stat = path.stat() if path else None
+      said = (stat.st_size, stat.st_mtime_ns) if stat else part.nbytes
+      found.update(repr((i, stream, said, part.array.shape)).encode())
+  return found.hexdigest()[:10]
+
+
+def _simulated(options: ReadOptions) -> Dataset:
+  return simulated.simulate(width=options.width or 32)
+
+
+def _source(options: ReadOptions) -> tuple[Dataset, str]:
+  """The data set to write, its features on disk, and its config's name."""
+  if options.layout == "simulated":
+    return _simulated(options), "simulated"
+  # Features are checked as they are written, so that they are read once.
+  lazy = dataclasses.replace(options, memory_gb=0.0, check_finite=False)
+  problems: list[str] = []
+  source = read_source(lazy, problems)
+  data = reading.read(source, lazy, problems)
+  root = str(source.root)
+  notes = (note.replace(root, source.root.name) for note in data.notes)
+  data = dataclasses.replace(data, notes=tuple(notes))
+  return data, f"{source.layout}-{digest_of(source, options)}"
+
+
+def write(options: ReadOptions, command: Command) -> None:
+  """Writes the data set as TFDS, or says that it is there."""
+  from ptlr_jax.data import builders  # tensorflow_datasets takes a second
+
+  logging.getLogger("absl").setLevel(logging.ERROR)
+  if prepared.is_prepared(options):
+    raise InputError(
+      f"{options.root}: expected a data set in one of the field's layouts, "
+      "came one that is prepared already; give it to training as it is"
+    )
+  data, config = _source(options)
+  name = command.name or name_of(data)
+  out = Path(command.data_dir).expanduser()
+  for note in _as_flags(data.notes):
+    say(f"data: {note}")
+  target = builders.directory(out, name, config)
+  if (target / prepared.INFO).exists():
+    say(f"{target}: prepared before; nothing to do")
+    return
+  others = [path.parent.name for path in prepared.find(out / name)]
+  layout = config.partition("-")[0]
+  if same := [n for n in others if n.partition("-")[0] == layout]:
+    say(
+      f"{out / name}: also holds {', '.join(same)}, of another source or of "
+      "another state of this one; it stays"
+    )
+  total = len(data.train) + len(data.test)
+  bar = Progress("prepare", total, unit="video")
+  try:
+    builders.build(
+      data,
+      out,
+      name,
+      config,
+      jobs=command.jobs,
+      megabytes=command.shard_mb,
+      on_wait=lambda: say(f"{target}: waiting for another preparation of it"),
+      on_videos=bar.at,
+    )
+  finally:
+    bar.close()
+  say(f"{target}: {total} videos; train with --config.data.root={target}")
+
+
+def run(argv: Sequence[str]) -> None:
+  """Checks or writes."""
+  try:
+    command, options = _parse(argv)
+    _check_flags(command, options)
+    if command.check:
+      check(options)
+    else:
+      write(options, command)
+  except InputError as error:
+    raise InputError(*_as_flags(error.problems)) from None
+
+
+def main() -> None:
+  """Command line entry."""
+  command_line.execute(run, __doc__ or "", USAGE)
+
+
+if __name__ == "__main__":
+  main()
