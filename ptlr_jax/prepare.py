@@ -114,10 +114,10 @@ def _as_flags(lines: Sequence[str]) -> tuple[str, ...]:
 def _check_prepared(options: ReadOptions) -> None:
   folder = prepared.folder_of(options)
   problems = prepared.verify(folder)
-  for line in summary.of_dataset(prepared.load(options)):
-    say(line)
   if problems:
     raise InputError(*problems)
+  for line in summary.of_dataset(prepared.load(options)):
+    say(line)
   say(f"{folder}: every shard is as it was written")
 
 

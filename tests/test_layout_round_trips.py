@@ -754,6 +754,28 @@ def test_rule_v_prefix(tmp_path):
   assert has_note(found, "rule v_prefix")
 
 
+@pytest.mark.parametrize("form", ["basnet", "acmnet", "wtalc"])
+def test_rule_v_prefix_of_annotations_alone(tmp_path, form):
+  """Ids that change are told wherever the v_ was."""
+  write, layout, options = FORMS[form]
+  train, test = _plain_ids()
+  write(tmp_path, _with_v(train), _with_v(test), CLASSES)
+  if layout != "wtalc":
+    rename_files(tmp_path, lambda name: name[2:])
+  found = read_root(tmp_path, layout, **options)
+  assert_same(found, train, test)
+  assert has_note(found, "rule v_prefix")
+
+
+def test_a_class_list_has_every_class_once(tmp_path):
+  write_wtalc(tmp_path, *tiny_splits(), CLASSES)
+  path = tmp_path / "Thumos14reduced-Annotations/classlist.npy"
+  np.save(path, np.array([b"Diving", b"HighJump", b"Diving"]))
+  (line,) = input_problems(tmp_path, "wtalc")
+  assert "classlist.npy" in line
+  assert "Diving" in line
+
+
 def test_data_that_touch_no_rule_have_no_note_of_one(tmp_path):
   write_wtalc(tmp_path, *tiny_splits(), CLASSES)
   assert not has_note(read_root(tmp_path, "wtalc"), "rule ")

@@ -142,8 +142,20 @@ def read_json(path: Path, expected: str, problems: list[str]) -> Any:
     )
 
 
+def note_prefix(path: Path, count: int, notes: list[str] | None) -> None:
+  """Says where the rule `v_prefix` was at work."""
+  if count and notes is not None:
+    notes.append(
+      f"rule v_prefix: {path}: {count} videos are called v_ID; ids here and in "
+      "results are without v_"
+    )
+
+
 def read_database(
-  path: Path, problems: list[str], canonical=canonical_id
+  path: Path,
+  problems: list[str],
+  canonical=canonical_id,
+  notes: list[str] | None = None,
 ) -> dict[str, Any]:
   """{id: raw entry} of {"database": {VIDEO: {"subset", "annotations"}}}."""
   expected = '{"database": {VIDEO: {"subset", "annotations"}}}'
@@ -160,11 +172,15 @@ def read_database(
       f"{path}: expected {expected}, came {came}; write it in this form"
     )
     return {}
-  return by_id(path, database, problems, canonical)
+  return by_id(path, database, problems, canonical, notes)
 
 
 def by_id(
-  path: Path, entries: Mapping[str, Any], problems: list[str], canonical
+  path: Path,
+  entries: Mapping[str, Any],
+  problems: list[str],
+  canonical,
+  notes: list[str] | None = None,
 ) -> dict[str, Any]:
   """Entries under canonical ids."""
   found: dict[str, Any] = {}
@@ -181,6 +197,7 @@ def by_id(
       )
     else:
       found[canonical(raw)] = entry
+  note_prefix(path, sum(i not in entries for i in found), notes)
   return found
 
 

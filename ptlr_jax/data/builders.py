@@ -5,6 +5,9 @@
         "end", "label"}, "ambiguous": {"start", "end"}, "duration", "fps",
         "stride", "window", "offset"}, in seconds (0: unknown) and frames
 
+An example holds times in single precision, as all of tfds does;
+builder.info.metadata has them in full, with the rest that is known of a video.
+
 TensorFlow is not needed. Shards are first written into a hidden folder beside
 the data set, each whole or not at all, by as many processes as are asked for;
 a killed preparation goes on with the shards that are missing. `BUILDERS` names
@@ -167,7 +170,9 @@ def _write_shard(job: tuple[Shard, Shape, Path]) -> tuple[int, list[str]]:
     def serialized() -> Iterator[tuple[str, bytes]]:
       for video in shard.videos:
         example = features.encode_example(example_of(video, shape, problems))
-        yield video.id, serializer.serialize_example(example)
+        # Maps of a protocol buffer have no order unless it is asked for.
+        proto = serializer.get_tf_example(example)
+        yield video.id, proto.SerializeToString(deterministic=True)
 
     temporary = folder / f".{shard.name}.{os.getpid()}"
     try:

@@ -99,7 +99,10 @@ def _collect(
 
 
 def read_entries(
-  path: Path, problems: list[str], canonical=canonical_id
+  path: Path,
+  problems: list[str],
+  canonical=canonical_id,
+  notes: list[str] | None = None,
 ) -> dict[str, Entry]:
   """The entries of a CSV file, a database, or {VIDEO: labels} in JSON."""
   if path.suffix.lower() == ".csv":
@@ -123,7 +126,7 @@ def read_entries(
       f"{type(parsed).__name__}; write it in this form"
     )
     return {}
-  entries = by_id(path, parsed, problems, canonical)
+  entries = by_id(path, parsed, problems, canonical, notes)
   return {
     i: parse_entry(i, f"{path}: {i}", _labelled(raw), problems)
     for i, raw in entries.items()

@@ -22,6 +22,13 @@ from ptlr_jax.errors import InputError
 
 FORMAT = 1  # of metadata.json, see `builders`
 INFO = "dataset_info.json"
+_KINDS = {
+  **dict.fromkeys(("classes", "notes", "train", "test"), list),
+  "simulated": bool,
+  "sha256": dict,
+}
+_VIDEO = {"id", "segments", "labels", "instances"}
+_VIDEO |= {"ambiguous", "duration", "geometry"}
 
 
 class Records:
@@ -118,8 +125,17 @@ def read_index(folder: Path) -> dict[str, Any]:
     features = json.loads((folder / "features.json").read_text("utf-8"))
     known = features["featuresDict"]["features"]
     index["streams"] = [s for s in ("rgb", "flow") if s in known]
+    for key, kind in _KINDS.items():
+      if not isinstance(index[key], kind):
+        raise ValueError(f"{key!r} is a {type(index[key]).__name__}")
+    for said in (*index["train"], *index["test"]):
+      if said.keys() != _VIDEO:
+        raise ValueError(f"a video with {sorted(said)}")
     return index
-  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+  except (
+    *(OSError, ValueError, LookupError),
+    *(TypeError, AttributeError, RecursionError),
+  ) as error:
     raise InputError(
       f"{path}: expected the index of a data set of ptlr_jax.prepare (format "
       f"{FORMAT}), came {type(error).__name__}: {error}; prepare it again in a "

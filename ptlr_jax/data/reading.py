@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ptlr_jax.data import facts, geometry
-from ptlr_jax.data.annotation_files import Entry, Event
+from ptlr_jax.data.annotation_files import Entry, Event, note_prefix
 from ptlr_jax.data.annotations import Dataset, Instance, Video
 from ptlr_jax.data.feature_files import (
   DiskFeatures,
@@ -82,11 +82,7 @@ def examine(
     any(Path(p.where).name.startswith(f"v_{i}") for p in parts.values())
     for i, parts in source.parts.items()
   )
-  if prefixed:
-    notes.append(
-      f"rule v_prefix: the files of {prefixed} videos are called v_ID; ids "
-      "here and in results are without v_"
-    )
+  note_prefix(source.root, prefixed, notes)
   report = Report(
     source,
     problems,
@@ -193,7 +189,7 @@ def _check_labelled(source: Source, problems: list[str]) -> None:
     )
   problems += [
     f"{entry.where}: expected a training video with a label, came no "
-    "annotation; add one or take the id out of split_train.txt"
+    "annotation; add one or take the video out of the training split"
     for entry in source.entries["train"]
     if not entry.events and not entry.labels and not entry.faulty
   ]
@@ -250,6 +246,13 @@ def _geometries(
       }
     )
   best = 0
+  if len(found) > 1 and not timed and not said:
+    problems.append(
+      f"{source.root}: expected durations in the annotations, which tell how "
+      f"features of the layout {source.layout} lie in time, came none; pass "
+      "--config.data.fps, --config.data.stride and --config.data.window, or "
+      f"write {geometry.FILE} into the folder"
+    )
   if len(found) > 1 and timed:
     candidates = [[each[i] for i in timed] for each in found]
     durations = [entries[i].duration or 0.0 for i in timed]

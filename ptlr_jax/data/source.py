@@ -108,10 +108,9 @@ def sort_into(
   chosen = splits_by_subset(there, options.train_subset, options.test_subset)
   problems += [
     f"{source.root}: expected --config.data.{split}_subset to be one of "
-    f"{', '.join(there)}, came {getattr(options, f'{split}_subset')!r}; name "
-    "another"
-    for split in chosen
-    if getattr(options, f"{split}_subset") and chosen[split] not in there
+    f"{', '.join(there) or '(there is none)'}, came {name!r}; name another"
+    for split, name in chosen.items()
+    if getattr(options, f"{split}_subset") and name not in there
   ]
   if chosen["train"] and chosen["train"] == chosen["test"]:
     problems.append(

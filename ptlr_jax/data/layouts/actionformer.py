@@ -61,7 +61,7 @@ def read(root: Path, options: ReadOptions, problems: list[str]) -> Source:
   if path is None or len(folders) != 1:
     return source
   source.files = (path,)
-  database = read_database(path, problems)
+  database = read_database(path, problems, notes=source.notes)
   entries = [
     parse_entry(i, f"{path}: {i}", raw, problems) for i, raw in database.items()
   ]

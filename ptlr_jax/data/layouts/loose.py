@@ -113,7 +113,7 @@ def _read(
   if path is None:
     return source
   source.files = (path,)
-  entries = read_entries(path, problems, canonical)
+  entries = read_entries(path, problems, canonical, source.notes)
   if any(entry.subset for entry in entries.values()):
     _check_subsets(entries, problems)
     sort_into(source, list(entries.values()), options, problems)

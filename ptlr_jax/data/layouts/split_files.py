@@ -131,6 +131,12 @@ def _read(
   find: Callable[[str, Sequence[str], list[str]], Mapping[str, Located]],
 ) -> Source:
   notes: list[str] = []
+  problems += [
+    f"{root}: expected no --config.data.{split}_subset, as the layout's split "
+    "files say which videos train, came one; leave it out"
+    for split in NAMES
+    if getattr(options, f"{split}_subset")
+  ]
   gt = root / "gt.json"
   if options.annotations:
     gt = root / options.annotations
@@ -143,7 +149,7 @@ def _read(
     for i in sorted(both)
   ]
   before = len(problems)
-  database = read_database(gt, problems)
+  database = read_database(gt, problems, notes=notes)
   entries: dict[str, list[Entry]] = {}
   for split, listed in ids.items():
     alone = [i for i in listed if i not in both]

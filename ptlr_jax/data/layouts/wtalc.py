@@ -21,6 +21,7 @@ from ptlr_jax.data.annotation_files import (
   canonical_id,
   is_file_name,
   is_name,
+  note_prefix,
   parse_event,
   read_text,
 )
@@ -56,7 +57,12 @@ def read(root: Path, options: ReadOptions, problems: list[str]) -> Source:
   classes = _texts(folder / "classlist.npy", problems)
   sort_into(source, rows, options, problems)
   source.files = tuple(sorted(folder.iterdir()))
-  source.classes = tuple(sorted(classes or ()))
+  source.classes = tuple(sorted(set(classes or ())))
+  if classes and len(source.classes) < len(classes):
+    problems.append(
+      f"{folder / 'classlist.npy'}: expected every class once, came "
+      f"{', '.join(sorted(classes))[:80]}; copy it again"
+    )
   arrays = _features(features, len(rows), problems)
   used = {e.id for videos in source.entries.values() for e in videos}
   for n, entry in enumerate(rows):
@@ -208,6 +214,8 @@ def _rows(folder: Path, notes: list[str], problems: list[str]) -> list[Entry]:
     seen.add(video_id)
     cell = {key: column[n] for key, column in columns.items() if column}
     rows.append(_entry(video_id, where, cell, ambiguous, problems))
+  changed = sum(canonical_id(name) != name for name in names)
+  note_prefix(folder / "videoname.npy", changed, notes)
   unknown = ambiguous.keys() - seen
   if unknown:
     notes.append(
