@@ -246,7 +246,7 @@ def _geometries(
       }
     )
   best = 0
-  if len(found) > 1 and not timed and not said:
+  if len(found) > 1 and lengths and not timed and not said:
     problems.append(
       f"{source.root}: expected durations in the annotations, which tell how "
       f"features of the layout {source.layout} lie in time, came none; pass "
