@@ -47,7 +47,7 @@ def confidence(run, data) -> str:
   lines = [f"| network | {' | '.join(heads)} |", "|---" * 8 + "|"]
   for phase in phases(run.config):
     if phase.kind == "train" and phase.stage:
-      outputs = run.predict(phase.name, phase.network, data.train)
+      outputs = run.networks.predict(phase.name, phase.network, data.train)
       cas = np.concatenate([out["cas"] for out in outputs])
       highest, right = cas.max(1), truth[np.arange(len(cas)), cas.argmax(1)]
       cells = []

@@ -7,63 +7,31 @@ artefact there, written atomically; a phase whose artefact exists is skipped.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-import optax
 from ml_collections import FrozenConfigDict
 
 from ptlr_jax import (
   checkpoints,
   detection,
   labelling,
-  optimizer,
-  prediction,
   train,
   writers,
 )
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset, Video
-from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax.errors import Diverged
+from ptlr_jax.networks import Networks
 from ptlr_jax.phases import Phase, phases, rows
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
-from ptlr_jax.stages import STAGES, Stage
 
 PART = 256  # test videos at a time of a set that does not fit into memory
-
-
-class _Network(NamedTuple):
-  """What a network is trained and asked with."""
-
-  stage: Stage
-  optimizer: optax.GradientTransformation
-  step: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
-
-
-@functools.cache
-def _network(
-  name: str, classes: int, options: FrozenConfigDict, adam: FrozenConfigDict
-) -> _Network:
-  """One a network and its settings, so that nothing is compiled twice."""
-  stage = STAGES[name](classes, options.to_dict())
-  tx = optimizer.adam(options.learning_rate, **adam)
-  return _Network(stage, tx, train.make_step(stage.loss, tx))
-
-
-def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:
-  """Refuses to train the ILG on a stream that the features do not have."""
-  missing = [s for s in asked if s != "fused" and s not in there]
-  if missing:
-    raise InputError(
-      f"--config.ilg.streams: expected streams of the features, which have "
-      f"{', '.join(there)}, came {', '.join(asked)}; pass "
-      f"--config.ilg.streams=\"('{there[0]}',)\""
-    )
 
 
 def _length(logits: Mapping[str, np.ndarray]) -> int:
@@ -80,16 +48,9 @@ class Run:
   workdir: Path
 
   def __post_init__(self):
-    _check_streams(self.config.ilg.streams, self.data.streams)
-    classes, adam = len(self.data.classes), self.config.optimizer
     self.files = Artefacts(self.config, self.workdir)
     self.log = self.files.log
-    self.networks = {
-      name: _network(name, classes, self.config[name], adam) for name in STAGES
-    }
-    self.widths = {
-      name: x.shape[1] for name, x in self.data.train[0].features.items()
-    }
+    self.networks = Networks(self.config, self.data, self.files)
 
   def run(self) -> dict[str, Any]:
     """Runs what is missing and returns the metrics."""
@@ -109,21 +70,13 @@ class Run:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
   def _initial_params(self, phase: Phase) -> Any:
-    params = self.networks[phase.network].stage.init(
-      jax.random.fold_in(self._key(phase.name), 0), self.widths
+    params = self.networks.initial_params(
+      phase.network, jax.random.fold_in(self._key(phase.name), 0)
     )
     if self.config.ptlr.warm_start and phase.stage > 1:
       before = self.files.checkpoint_dir(f"{phase.network}-{phase.stage - 1}")
       params = checkpoints.final_params(before, params)
     return params
-
-  def params(self, name: str, network: str) -> Any:
-    """Final parameters of a finished training phase."""
-    init = functools.partial(
-      self.networks[network].stage.init, widths=self.widths
-    )
-    template = jax.eval_shape(init, jax.random.key(0))
-    return checkpoints.final_params(self.files.checkpoint_dir(name), template)
 
   def _batches(self, phase: Phase):
     """The function from an update's number to its batch."""
@@ -193,30 +146,6 @@ class Run:
 
   # Pseudo labels.
 
-  def predict(
-    self, name: str, network: str, videos: Sequence[Video], **how: Any
-  ) -> list[dict[str, Any]]:
-    """What the network of a finished training phase says of videos, in their
-    order. See `prediction.predictions`."""
-    found: list[Any] = [None] * len(videos)
-    for i, out in self.predictions(name, network, videos, **how):
-      found[i] = out
-    return found
-
-  def predictions(
-    self, name: str, network: str, videos: Sequence[Video], **how: Any
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The same, one after the other with its index."""
-    uniform = self.config.predict.sampling == "uniform"
-    return prediction.predictions(
-      self.networks[network].stage,
-      self.params(name, network),
-      videos,
-      batch_size=self.config.predict.batch_size,
-      segments=self.config.ilg.segments if uniform else 0,
-      **how,
-    )
-
   def read_labels(self, name: str) -> list[PseudoLabels]:
     """Pseudo labels of a finished labels phase, in the videos' order."""
     videos = self.data.train
@@ -242,7 +171,7 @@ class Run:
     first = not phase.stage
     theta = 0.0 if first else self.config.ptlr.thresholds[phase.stage - 1]
     labels, kept = labelling.label(
-      self.predictions(name, phase.network, videos),
+      self.networks.predictions(name, phase.network, videos),
       None if first else self.labels_before(phase),
       allowed,
       theta,
@@ -289,7 +218,7 @@ class Run:
     for start in range(0, max(len(videos), 1), size):
       part = videos[start : start + size]
       # Sampled CASs stay as they are: their geometry is stretched instead.
-      ilg = self.predict("ilg", "ilg", part, read_back=False)
+      ilg = self.networks.predict("ilg", "ilg", part, read_back=False)
       for row in missing:
         results[row] |= self._detections(row, part, ilg)
         done += len(part)
@@ -305,7 +234,7 @@ class Run:
     n = rows(self.config).index(row)
     networks = self.config.ptlr.networks if n else ()
     outputs = {
-      net: self.predict(f"{net}-{n}", net, videos, read_back=False)
+      net: self.networks.predict(f"{net}-{n}", net, videos, read_back=False)
       for net in networks
     }
     results = {}

@@ -39,9 +39,13 @@ TABLE = {
   "phases": "settings",
   "artefacts": "ml_collections checkpoints phases writers",
   "pipeline": (
-    "jax ml_collections numpy optax artefacts checkpoints detection labelling "
-    "optimizer phases prediction progress pseudo_labels stages train writers "
-    "errors data.annotations data.batches data.streaming"
+    "jax ml_collections numpy artefacts checkpoints detection labelling "
+    "networks phases progress pseudo_labels train writers errors "
+    "data.annotations data.batches data.streaming"
+  ),
+  "networks": (
+    "jax ml_collections optax artefacts checkpoints errors optimizer "
+    "prediction stages train data.annotations"
   ),
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "jax flax optax errors",
@@ -100,9 +104,10 @@ TABLE = {
   ),
   # From what a layout has to a data set.
   "data.facts": "data.annotation_files",
+  "data.class_labels": ("data.annotation_files data.annotations data.source"),
   "data.reading": (
-    "numpy errors data.annotation_files data.annotations data.facts "
-    "data.feature_files data.geometry data.source"
+    "numpy errors data.annotation_files data.annotations data.class_labels "
+    "data.facts data.feature_files data.geometry data.source"
   ),
   "data.loading": (
     "errors data.annotations data.layouts data.prepared data.reading "
@@ -111,7 +116,10 @@ TABLE = {
   "data.summary": "numpy data.annotation_files data.annotations data.reading",
   # TFDS: written by one, read by the other.
   "data.builders": (
-    "numpy tensorflow_datasets errors data.annotations data.feature_files "
+    "tensorflow_datasets errors data.annotations data.examples"
+  ),
+  "data.examples": (
+    "numpy tensorflow_datasets data.annotations data.feature_files "
     "data.geometry"
   ),
   "data.prepared": (
@@ -213,7 +221,10 @@ def test_what_is_jitted_knows_no_config_no_data_and_no_disk(name):
   [
     ("orbax", {"checkpoints"}),
     ("grain", {"data.streaming"}),
-    ("tensorflow_datasets", {"data.builders", "data.prepared"}),
+    (
+      "tensorflow_datasets",
+      {"data.builders", "data.examples", "data.prepared"},
+    ),
     ("tensorflow", set()),
   ],
 )

@@ -84,9 +84,10 @@ def test_real_features_give_sound_cas_and_detections(trained, tmp_path):
   assert not real.simulated
   assert {video.features["flow"].shape[1] for video in real.test} == {1024}
 
-  ilg = trained.predict("ilg", "ilg", real.test)
+  ilg = trained.networks.predict("ilg", "ilg", real.test)
   networks = {
-    net: trained.predict(f"{net}-1", net, real.test) for net in ("ots", "rts")
+    net: trained.networks.predict(f"{net}-1", net, real.test)
+    for net in ("ots", "rts")
   }
   counts = []
   for i, video in enumerate(real.test):

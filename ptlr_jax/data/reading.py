@@ -1,7 +1,6 @@
 """From what a reader found to a data set: checked, labelled, placed in time."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ptlr_jax.data import facts, geometry
-from ptlr_jax.data.annotation_files import Entry, Event, note_prefix
+from ptlr_jax.data.annotation_files import Entry, note_prefix
 from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.class_labels import classes_of, index_labels, video_labels
 from ptlr_jax.data.feature_files import (
   DiskFeatures,
   Part,
@@ -58,13 +58,13 @@ def examine(
   """
   notes = source.notes
   entries = {e.id: e for videos in source.entries.values() for e in videos}
-  classes = _classes(source, options, problems)
+  classes = classes_of(source, options, problems)
   instances: dict[str, tuple[Instance, ...]] = {}
   labels: dict[str, tuple[int, ...]] = {}
   if classes:
     for i, entry in entries.items():
       instances[i] = index_labels(entry.where, entry.events, classes, problems)
-      labels[i] = _labels(entry, classes, options, instances[i], problems)
+      labels[i] = video_labels(entry, classes, options, instances[i], problems)
   _check_labelled(source, problems)
 
   lengths = _lengths(source, options, problems)
@@ -120,64 +120,6 @@ def examine(
     facts.is_simulated(source.root),
   )
   return report
-
-
-def _classes(
-  source: Source, options: ReadOptions, problems: list[str]
-) -> tuple[str, ...]:
-  """The classes that are given, or listed, or that training videos show."""
-  if options.classes:
-    return tuple(options.classes)
-  if source.classes:
-    return source.classes
-  shown = {
-    name
-    for entry in source.entries["train"]
-    for name in (*entry.labels, *(label for *_, label in entry.events))
-  }
-  # With annotations in pieces, each label would be one more problem.
-  return () if problems else tuple(sorted(shown))
-
-
-def index_labels(
-  where: str,
-  events: Sequence[Event],
-  classes: Sequence[str],
-  problems: list[str],
-) -> tuple[Instance, ...]:
-  """Events with their class names as indexes into `classes`.
-
-  -> [Instance]; names outside `classes` are appended to `problems`.
-  """
-  index = {name: c for c, name in enumerate(classes)}
-  _check_names(where, {label for *_, label in events}, classes, problems)
-  return tuple(Instance(s, e, index[n]) for s, e, n in events if n in index)
-
-
-def _check_names(
-  where: str, names: set[str], classes: Sequence[str], problems: list[str]
-) -> None:
-  for name in sorted(names - set(classes)):
-    near = difflib.get_close_matches(name, classes, 1, 0.0)[0]
-    problems.append(
-      f"{where}: expected a label of the {len(classes)} classes, came {name!r} "
-      f"(nearest: {near!r}); correct it or pass --config.data.classes with it"
-    )
-
-
-def _labels(
-  entry: Entry,
-  classes: Sequence[str],
-  options: ReadOptions,
-  instances: Sequence[Instance],
-  problems: list[str],
-) -> tuple[int, ...]:
-  """The video-level labels: of the instances, or those that are listed."""
-  listed = options.video_labels == "listed" and entry.labels
-  if instances and not listed:
-    return tuple(sorted({i.label for i in instances}))
-  _check_names(entry.where, set(entry.labels), classes, problems)
-  return tuple(sorted(classes.index(n) for n in entry.labels if n in classes))
 
 
 def _check_labelled(source: Source, problems: list[str]) -> None:
