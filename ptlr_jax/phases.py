@@ -75,4 +75,5 @@ def _under(flat: Mapping[str, Any], sections: list[str]) -> dict[str, Any]:
     key: value
     for key, value in flat.items()
     if any(key == s or key.startswith(f"{s}.") for s in sections)
+    and key not in settings.NEUTRAL
   }

@@ -253,11 +253,16 @@ def apply_compat(config: ConfigDict, given: Iterable[str] = ()) -> None:
   config.update_from_flattened_dict(chosen)
 
 
+# How features come to the device: the same bits whatever they say.
+NEUTRAL = ("data.memory_gb", "data.stream_threads", "data.check_finite")
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-  """One "key: old -> new" for every key in which two configs differ."""
+  """One "key: old -> new" for every key in which two configs differ, but for
+  those that change no result."""
   before, after = flatten(old), flatten(new)
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
-    for key in sorted(before.keys() | after.keys())
+    for key in sorted((before.keys() | after.keys()) - set(NEUTRAL))
     if key not in before or key not in after or before[key] != after[key]
   ]

@@ -30,7 +30,7 @@ def root(tmp_path):
 
 def _save(root, x, *names):
   for name in names:
-    np.save(root / name, x, allow_pickle=True)
+    np.save(root / name, x)
 
 
 def _write(content):

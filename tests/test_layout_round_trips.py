@@ -767,6 +767,15 @@ def test_rule_v_prefix_of_annotations_alone(tmp_path, form):
   assert has_note(found, "rule v_prefix")
 
 
+@pytest.mark.parametrize("name", ["ActivityNet1.2", "ActivityNet1.3"])
+def test_wtalc_has_the_name_of_the_data_set_before_its_files(tmp_path, name):
+  train, test = tiny_splits()
+  write_wtalc(tmp_path, train, test, CLASSES)
+  for path in sorted(tmp_path.glob("Thumos14reduced*")):
+    path.rename(tmp_path / path.name.replace("Thumos14reduced", name))
+  assert_same(read_root(tmp_path, "auto"), train, test)
+
+
 def test_a_class_list_has_every_class_once(tmp_path):
   write_wtalc(tmp_path, *tiny_splits(), CLASSES)
   path = tmp_path / "Thumos14reduced-Annotations/classlist.npy"

@@ -256,3 +256,15 @@ def test_a_training_that_diverged_exits_with_1(monkeypatch, capsys):
     main.main()
   assert caught.value.code == 1
   assert capsys.readouterr().err == "ptlr_jax: loss not finite at step 3\n"
+
+
+def test_what_changes_no_result_may_change_between_two_starts(finished, capsys):
+  """A machine with less memory streams what another had in it."""
+  argv = _argv(
+    finished,
+    "--config.data.memory_gb=0.5",
+    "--config.data.stream_threads=4",
+    "--config.data.check_finite=False",
+  )
+  main.run(argv)
+  assert "finished before" in capsys.readouterr().out

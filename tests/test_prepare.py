@@ -293,6 +293,16 @@ def test_what_contradicts_the_prepared_set_is_refused(root, tmp_path):
 
 
 @pytest.mark.parametrize(
+  "setting", [{"fps": 30.0}, {"trim": True}, {"video_labels": "listed"}]
+)
+def test_what_preparation_settled_is_settled(root, tmp_path, setting):
+  (folder,) = _prepare(root, tmp_path / "out")
+  (name,) = setting
+  with pytest.raises(InputError, match=f"came --config.data.{name}; leave"):
+    _load(folder, **setting)
+
+
+@pytest.mark.parametrize(
   "text", ["", "{", "[]", "{}", '{"ptlr_jax": 2}', '{"ptlr_jax": 1}']
 )
 def test_a_damaged_index_is_named(root, tmp_path, text):

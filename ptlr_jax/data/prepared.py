@@ -27,6 +27,8 @@ _KINDS = {
   "simulated": bool,
   "sha256": dict,
 }
+_SETTLED = ("annotations", "train_subset", "test_subset", "video_labels")
+_SETTLED += ("fps", "stride", "window", "offset", "trim", "skip_missing")
 _VIDEO = {"id", "segments", "labels", "instances"}
 _VIDEO |= {"ambiguous", "duration", "geometry"}
 
@@ -164,6 +166,14 @@ def load(options: ReadOptions) -> Dataset:
   """
   folder = folder_of(options)
   index = read_index(folder)
+  usual = ReadOptions()
+  settled = [n for n in _SETTLED if getattr(options, n) != getattr(usual, n)]
+  if settled:
+    raise InputError(
+      f"{folder}: expected no setting of what its preparation settled, came "
+      f"{', '.join(f'--config.data.{name}' for name in settled)}; leave it "
+      "out, or give it to ptlr_jax.prepare and train on what that makes"
+    )
   classes, streams = tuple(index["classes"]), tuple(index["streams"])
   if options.classes and options.classes != classes:
     raise InputError(
