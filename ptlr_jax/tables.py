@@ -95,10 +95,13 @@ def variant(config: FrozenConfigDict, name: str, seed: int) -> FrozenConfigDict:
 
 
 class Runs:
-  """The runs of a set of tables below a folder."""
+  """The runs of a set of tables below a folder; `of_labels` where one of them
+  holds pseudo labels against the truth."""
 
-  def __init__(self, config: FrozenConfigDict, root: Path):
-    self.config, self.root = config, root
+  def __init__(
+    self, config: FrozenConfigDict, root: Path, of_labels: bool = False
+  ):
+    self.config, self.root, self.of_labels = config, root, of_labels
     self._data = None
 
   def directory(self, name: str, seed: int) -> Path:
@@ -124,6 +127,12 @@ class Runs:
       raise InputError(
         f"{config.data.root}: expected a test set that can be scored, but "
         f"{fault}; the tables need one, ptlr_jax.main does not"
+      )
+    if self.of_labels and not any(v.instances for v in self._data.train):
+      raise InputError(
+        f"{config.data.root}: expected temporal annotations of training videos "
+        "too, to hold their pseudo labels against, came none; leave the tables "
+        "of pseudo labels out of --table="
       )
     Artefacts(config, directory).adopt_neighbours()
     pipeline.Run(config, self._data, directory).run()
@@ -171,7 +180,8 @@ def run(argv: Sequence[str]) -> None:
   names = ablations.variants(numbers)
   for name in names:  # a row that cannot run is told before hours of others
     variant(config, name, seeds[0])
-  runs, failed, text = Runs(config, root), [], ""
+  of_labels = any(ablations.TABLES[n].kind == "labels" for n in numbers)
+  runs, failed, text = Runs(config, root, of_labels), [], ""
   for seed in seeds:
     for i, name in enumerate(names, 1):
       say(f"seed {seed}, {name} ({i} of {len(names)})")

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import shutil
 
 import pytest
 from basnet_fixture import tiny_videos, write_basnet
@@ -162,6 +163,28 @@ def test_a_test_set_that_cannot_be_scored_is_refused(tmp_path):
   assert line.startswith(f"{root}: expected a test set that can be scored")
   assert "none of the 2 test videos has a temporal annotation" in line
   assert line.endswith("the tables need one, ptlr_jax.main does not")
+
+
+def test_labels_that_have_no_truth_make_no_table(tmp_path):
+  """Refused before the training, and only where such a table is asked for."""
+  train, test = tiny_videos("train", 4), tiny_videos("test", 2)
+  table = ["video,label,subset,start,end"]
+  table += [f"{v.id},c{v.labels[0]},train,," for v in train]
+  table += [f"{v.id},c{v.labels[0]},test,1,2" for v in test]
+  root = write_basnet(tmp_path / "root", train, test, ("c0", "c1"))
+  for split in ("train", "test"):
+    for path in (root / "features" / split / "rgb").glob("*.npy"):
+      path.rename(root / path.name)
+  for path in (root / "gt.json", *root.glob("split_*.txt")):
+    path.unlink()
+  shutil.rmtree(root / "features")
+  (root / "labels.csv").write_text("\n".join(table) + "\n")
+  where = (f"--config.data.root={root}", "--config.data.layout=own")
+  streams = "--config.ilg.streams=('rgb',)"
+  args = ["", CONFIG, f"--workdir={tmp_path / 'run'}", *where, streams]
+  args += ["--config.data.width=4"]
+  line = refused(tables.run, [*args, "--table=4"])
+  assert line.startswith(f"{root}: expected temporal annotations of training")
 
 
 # Runs that are made up.
