@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import flags
 
 from ptlr_jax import command_line
@@ -176,9 +177,11 @@ def digest_of(source: Source, options: ReadOptions) -> str:
       found.update(path.name.encode() + path.read_bytes())
   for i, parts in sorted(source.parts.items()):
     for stream, part in sorted(parts.items()):
-      path = getattr(part.array, "path", None)
-      stat = path.stat() if path else None
-      said = (stat.st_size, stat.st_mtime_ns) if stat else part.nbytes
+      if isinstance(part.array, np.ndarray):  # small ones inside a pickle
+        said: Any = hashlib.sha256(part.array.tobytes()).hexdigest()
+      else:
+        stat = part.array.path.stat()
+        said = (stat.st_size, stat.st_mtime_ns)
       found.update(repr((i, stream, said, part.array.shape)).encode())
   return found.hexdigest()[:10]
 

@@ -20,7 +20,7 @@ TABLE = {
   # The command: no arrays, no losses.
   "main": "command_line workdir progress pipeline data.loading",
   "prepare": (
-    "absl command_line errors progress data.annotations data.builders "
+    "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
     "data.summary"
   ),

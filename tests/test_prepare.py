@@ -165,6 +165,20 @@ def test_a_changed_source_is_noticed(root, tmp_path, capsys, change):
     _load(tmp_path / "out")
 
 
+def test_a_change_inside_a_pickle_is_noticed(tmp_path):
+  """Small arrays of W-TALC's are in memory, with no file of their own."""
+  root = write_wtalc(tmp_path / "root", *tiny_splits(), CLASSES)
+  (path,) = root.glob("*-I3D-JOINTFeatures.npy")
+  _prepare(root, tmp_path / "out")
+  when, raw = path.stat().st_mtime_ns, bytearray(path.read_bytes())
+  place = raw.find(tiny_splits()[0][0].features["rgb"][:1].tobytes())
+  assert place > 0
+  raw[place] ^= 1
+  path.write_bytes(raw)
+  os.utime(path, ns=(when, when))
+  assert len(_prepare(root, tmp_path / "out")) == 2
+
+
 def test_reading_it_otherwise_is_another_data_set(root, tmp_path):
   _prepare(root, tmp_path / "out")
   flags = ("--stride=32", "--end_tolerance=99")
