@@ -88,7 +88,5 @@ class Networks:
     self, name: str, network: str, videos: Sequence[Video], **how: Any
   ) -> list[dict[str, Any]]:
     """The same, in the videos' order."""
-    found: list[Any] = [None] * len(videos)
-    for i, out in self.predictions(name, network, videos, **how):
-      found[i] = out
-    return found
+    found = self.predictions(name, network, videos, **how)
+    return prediction.in_order(found, len(videos))

@@ -1,7 +1,7 @@
 """What a trained stage says of whole videos."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,10 +26,15 @@ def predict(
   stage: Stage, params: Any, videos: Sequence[Video], **how: Any
 ) -> list[dict[str, Any]]:
   """What `predictions` gives, in the videos' order."""
-  found: list[Any] = [None] * len(videos)
-  for i, out in predictions(stage, params, videos, **how):
-    found[i] = out
-  return found
+  return in_order(predictions(stage, params, videos, **how), len(videos))
+
+
+def in_order(
+  found: Iterable[tuple[int, dict[str, Any]]], count: int
+) -> list[dict[str, Any]]:
+  """`count` predictions by their indexes."""
+  by_index = dict(found)
+  return [by_index[i] for i in range(count)]
 
 
 def predictions(

@@ -141,8 +141,7 @@ def nearest(word: str, known: Iterator[str] | list[str]) -> str:
   return match[0] if match else ""
 
 
-def _plain_problems(flat: Mapping[str, Any]) -> Iterator[str]:
-  """What is wrong with keys taken by themselves."""
+def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for key, choices in CHOICES.items():
     if flat[key] not in choices:
       yield (
@@ -161,10 +160,6 @@ def _plain_problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for key in _SHARES:
     if not 0 <= flat[key] < 1:
       yield f"--config.{key}: expected a rate in [0, 1), got {flat[key]!r}"
-
-
-def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
-  yield from _plain_problems(flat)
   streams = flat["ilg.streams"]
   if streams not in (("rgb", "flow"), ("fused",), ("rgb",), ("flow",)):
     yield (
