@@ -8,268 +8,165 @@ does, and what is kept here on purpose:
   that video a false positive, whether or not the ground truth knows the video.
 - Ground truths written twice are two instances: both count, both can be found.
 - The mAP is over the classes of the ground truth; one never detected has AP 0.
+- A detection without length finds an instance without length, wherever it is.
 
-Ties are where the official code is arbitrary: it sorts with an unstable sort.
-Here equal scores keep the order of the input, and of equal overlaps the ground
-truth that comes last is taken: a stable upward sort, reversed.
+Ties, where the official code is arbitrary: see `evaluation.matching`.
 """
 
-import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-  """How a table is scored: tIoU thresholds, and averages as (low, high)."""
-
-  name: str
-  tious: tuple[float, ...]
-  averages: tuple[tuple[float, float], ...]
-  description: str
-
-
-PROTOCOLS = {
-  "thumos14": Protocol(
-    name="thumos14",
-    tious=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
-    averages=((0.1, 0.5), (0.3, 0.7), (0.1, 0.7), (0.1, 0.9)),
-    description="THUMOS14 in seconds, every instance of the ground truth given",
-  ),
-  "activitynet": Protocol(
-    name="activitynet",
-    tious=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
-    averages=((0.5, 0.95),),
-    description="ActivityNet in seconds, the challenge's thresholds",
-  ),
-}
-
-
-def _protocol(name: str) -> Protocol:
-  """The protocol of that name."""
-  if name not in PROTOCOLS:
-    raise ValueError(
-      f"expected a protocol among {sorted(PROTOCOLS)}, got {name!r}"
-    )
-  return PROTOCOLS[name]
-
-
-def _tiou_key(tiou: float) -> str:
-  return f"{tiou:.2f}"
-
-
-def _average_key(average: tuple[float, float]) -> str:
-  return f"{average[0]:g}:{average[1]:g}"
-
-
-def temporal_iou(segments: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Intersection over union of every pair; 0 where the union has no length.
-
-  f[P,2], f[G,2] -> f64[P,G]; segments are (start, end).
-  """
-  segments = np.asarray(segments, np.float64).reshape(-1, 2)
-  others = np.asarray(others, np.float64).reshape(-1, 2)
-  start, end = segments[:, 0, None], segments[:, 1, None]
-  intersection = np.minimum(end, others[:, 1]) - np.maximum(start, others[:, 0])
-  intersection = np.maximum(intersection, 0.0)
-  # In the official order of operations: an overlap equal to a threshold up to
-  # rounding falls on the same side of it.
-  union = (others[:, 1] - others[:, 0]) + (end - start) - intersection
-  iou = np.zeros_like(intersection)
-  return np.divide(intersection, union, out=iou, where=union > 0)
-
-
-def _match(iou: np.ndarray, tious: np.ndarray) -> np.ndarray:
-  """Which detections of one video find a ground truth that is still free.
-
-  f64[P,G] (rows by decreasing score), f64[K] -> bool[P,K].  Of ground truths
-  with equal overlap the first is taken.
-  """
-  hits = np.zeros((len(iou), len(tious)), bool)
-  free = np.ones((len(tious), iou.shape[1]), bool)
-  rows = np.arange(len(tious))
-  for p in np.flatnonzero(iou.max(axis=1) >= tious.min()):
-    # Going down the overlaps to the first free one, as long as they reach the
-    # threshold, is the best among the free ones that reach it.
-    open_ = free & (iou[p] >= tious[:, None])
-    best = np.where(open_, iou[p], -1.0).argmax(axis=1)
-    hits[p] = open_[rows, best]
-    free[rows[hits[p]], best[hits[p]]] = False
-  return hits
-
-
-def average_precision(
-  scores: np.ndarray,
-  video_index: np.ndarray,
-  segments: np.ndarray,
-  gt_video_index: np.ndarray,
-  gt_segments: np.ndarray,
-  tious: Sequence[float],
-) -> np.ndarray:
-  """Interpolated average precision of one class at every tIoU.
-
-  f[P], i[P], f[P,2], i[G], f[G,2], f[K] -> f64[K]; NaN without ground truth.
-  """
-  scores = np.asarray(scores, np.float64)
-  video_index = np.asarray(video_index, np.int64)
-  segments = np.asarray(segments, np.float64).reshape(-1, 2)
-  gt_video_index = np.asarray(gt_video_index, np.int64)
-  gt_segments = np.asarray(gt_segments, np.float64).reshape(-1, 2)
-  thresholds = np.asarray(tious, np.float64)
-  lengths = tuple(map(len, (scores, video_index, segments)))
-  gt_lengths = len(gt_video_index), len(gt_segments)
-  if len(set(lengths)) != 1 or len(set(gt_lengths)) != 1:
-    raise ValueError(
-      "expected scores, videos and segments of one length, and videos and "
-      f"segments of the ground truth of one, got {lengths} and {gt_lengths}"
-    )
-  if np.isnan(scores).any():
-    raise ValueError("expected scores that can be ordered, got NaN")
-  if not len(gt_segments):
-    return np.full(len(thresholds), np.nan)
-  if not len(scores):
-    return np.zeros(len(thresholds))
-
-  rank = np.argsort(-scores, kind="stable")
-  video_index, segments = video_index[rank], segments[rank]
-  # Stable again: within a video detections stay by score and ground truths as
-  # they came; these are then turned round, as `_match` takes the first.
-  by_video = np.argsort(video_index, kind="stable")
-  gt_by_video = np.argsort(gt_video_index, kind="stable")
-  videos, gt_first = np.unique(gt_video_index[gt_by_video], return_index=True)
-  first = np.searchsorted(video_index[by_video], videos, side="left")
-  last = np.searchsorted(video_index[by_video], videos, side="right")
-  hits = np.zeros((len(scores), len(thresholds)), bool)
-  for a, b, truths in zip(
-    first, last, np.split(gt_by_video, gt_first[1:]), strict=True
-  ):
-    if a < b:
-      of_video = by_video[a:b]
-      iou = temporal_iou(segments[of_video], gt_segments[truths[::-1]])
-      hits[of_video] = _match(iou, thresholds)
-
-  found = np.cumsum(hits, axis=0)
-  precision = found / np.arange(1, len(scores) + 1)[:, None]
-  # The best precision at this recall or any higher one.
-  envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-  # Recall moves by 1 / G at each hit and nowhere else; past the last hit the
-  # precision is 0.
-  return np.where(hits, envelope, 0.0).sum(axis=0) / len(gt_segments)
-
-
-def _instances(
-  video: str, items: Any, scored: bool
-) -> list[tuple[str, float, list[float]]]:
-  """(label, score, [start, end]) of one video; score 0 unless scored."""
-  found = []
-  try:
-    for item in items:
-      start, end = map(float, item["segment"])
-      score = float(item["score"]) if scored else 0.0
-      if not all(map(math.isfinite, (start, end, score))):
-        raise ValueError(f"not finite: {item}")
-      found.append((item["label"], score, [start, end]))
-  except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(
-      f"{video}: expected a list of dicts with label, segment"
-      f"{' and score' if scored else ''}, got {error!r}; pass the inner dict "
-      f"of the file, its {'results' if scored else 'database'!r}"
-    ) from error
-  return found
+from ptlr_jax.evaluation import precision, protocols, ties
+from ptlr_jax.evaluation.instances import Truth, detections_of, truth_of
+from ptlr_jax.evaluation.precision import Scored
+from ptlr_jax.evaluation.protocols import average_key, protocol, tiou_key
 
 
 def detection_map(
-  ground_truth: Mapping[str, Any], detections: Mapping[str, Any], protocol: str
+  ground_truth: Mapping[str, Any], detections: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
   """mAP at every tIoU, its averages and the AP of every class, in 0..1.
 
   {VIDEO: {"annotations": [{"segment", "label"}]}} (a `database` of the test
-  videos alone), {VIDEO: [{"label", "score", "segment"}]} (`results`), seconds
-  -> {"protocol", "mAP", "averages", "per_class", "ignored", "unknown_videos"}.
+  videos alone), {VIDEO: [{"label", "score", "segment"}]} (`results`), seconds,
+  the protocol's name -> what `summary` returns.
 
-  `ignored` counts the detections by class that the ground truth does not have;
-  they are in no figure.  `unknown_videos` counts, by video, the detections of
-  known classes in videos that the ground truth does not have; these are false
-  positives, as in the official evaluator.
+  Raises:
+    ValueError: an entry cannot be scored, or there is no ground truth.
   """
-  chosen = _protocol(protocol)
-  index = {video: i for i, video in enumerate(ground_truth)}
-  truths: dict[str, list[tuple[int, list[float]]]] = {}
-  for video, entry in ground_truth.items():
-    items = entry.get("annotations") if isinstance(entry, Mapping) else None
-    for label, _, segment in _instances(video, items, scored=False):
-      truths.setdefault(label, []).append((index[video], segment))
-  if not truths:
+  chosen = protocol(name)
+  problems: list[str] = []
+  truth = truth_of(ground_truth, chosen, "ground truth", problems)
+  if problems:
+    raise ValueError(
+      f"{problems[0]}; pass the inner dict of the file, its 'database'"
+    )
+  if not truth.labels:
     raise ValueError(
       "expected a ground truth with at least one annotation, got "
       f"{len(ground_truth)} videos with none"
     )
-
-  found = {label: [] for label in truths}
-  ignored: dict[str, int] = {}
-  unknown_videos: dict[str, int] = {}
-  for video, items in detections.items():
-    for label, score, segment in _instances(video, items, scored=True):
-      if label not in truths:
-        ignored[label] = ignored.get(label, 0) + 1
-        continue
-      if video not in index:
-        unknown_videos[video] = unknown_videos.get(video, 0) + 1
-      found[label].append((index.get(video, -1), score, segment))
-
-  per_class = {
-    label: average_precision(
-      np.array([score for _, score, _ in found[label]]),
-      np.array([video for video, _, _ in found[label]]),
-      np.array([segment for _, _, segment in found[label]]),
-      np.array([video for video, _ in instances]),
-      np.array([segment for _, segment in instances]),
-      chosen.tious,
+  found = detections_of(detections, truth, chosen, "detections", problems)
+  if problems:
+    raise ValueError(
+      f"{problems[0]}; pass the inner dict of the file, its 'results'"
     )
-    for label, instances in truths.items()
-  }
-  mean = np.mean(list(per_class.values()), axis=0)
-  tious = np.array(chosen.tious)
-  averages = {}
-  for low, high in chosen.averages:
-    inside = (tious > low - 1e-9) & (tious < high + 1e-9)
-    averages[_average_key((low, high))] = float(mean[inside].mean())
-  keys = [_tiou_key(tiou) for tiou in chosen.tious]
+  return summary(precision.score(truth, found, chosen))
+
+
+def summary(scored: Scored) -> dict[str, Any]:
+  """The figures of scored detections, and what was odd about them, for JSON.
+
+  `protocol`, `mAP` {tIoU: mAP}, `averages` {range: mAP}, `per_class` {label:
+  {tIoU: AP}}, all in 0..1, and
+
+  - `ignored`: detections by class that the ground truth does not have; they are
+    in no figure;
+  - `unknown_videos`: detections of known classes by video that the ground truth
+    does not have; these are false positives, as in the official evaluator;
+  - `without_detections`: classes and videos of the ground truth;
+  - `zero_length`: instances and detections without length;
+  - `written_twice`: instances that stand in the ground truth before;
+  - `counts`: of videos, classes, instances, and detections of known classes;
+  - `ties`: see `_ties`.
+  """
+  truth, found = scored.truth, scored.found
+  keys = list(map(tiou_key, scored.protocol.tious))
+  averages = protocols.averages(scored.protocol, scored.mean)
+  detected = np.bincount(found.label, minlength=len(truth.labels))
+  seen = np.bincount(found.video, minlength=len(found.videos))
   return {
-    "protocol": chosen.name,
-    "mAP": dict(zip(keys, mean.tolist(), strict=True)),
-    "averages": averages,
+    "protocol": scored.protocol.name,
+    "mAP": dict(zip(keys, scored.mean.tolist(), strict=True)),
+    "averages": {key: float(value) for key, value in averages.items()},
     "per_class": {
-      label: dict(zip(keys, ap.tolist(), strict=True))
-      for label, ap in per_class.items()
+      label: dict(zip(keys, ap, strict=True))
+      for label, ap in zip(truth.labels, scored.ap.tolist(), strict=True)
     },
-    "ignored": ignored,
-    "unknown_videos": unknown_videos,
+    "ignored": dict(found.ignored),
+    "unknown_videos": dict(found.unknown),
+    "without_detections": {
+      "classes": [truth.labels[n] for n in np.flatnonzero(detected == 0)],
+      "videos": [
+        truth.videos[n] for n in np.flatnonzero(seen[: len(truth.videos)] == 0)
+      ],
+    },
+    "zero_length": {
+      "instances": int((truth.start == truth.end).sum()),
+      "detections": int((found.start == found.end).sum()),
+    },
+    "written_twice": _repeated(truth),
+    "counts": {
+      "videos": len(truth.videos),
+      "classes": len(truth.labels),
+      "instances": len(truth.label),
+      "detections": len(found.label),
+    },
+    "ties": _ties(scored, keys),
+  }
+
+
+def _repeated(truth: Truth) -> int:
+  rows = np.stack([truth.video, truth.label, truth.start, truth.end])
+  return len(truth.video) - np.unique(rows, axis=1).shape[1]
+
+
+def _ties(scored: Scored, keys: Sequence[str]) -> dict[str, Any]:
+  """What hangs on ties, named.
+
+  `scores`: detections whose score others of their class have too; `overlaps`:
+  detections that overlap two instances equally; `pairs`: each label and tIoU
+  whose AP another order would move, its AP here, and the lowest and the highest
+  of the orders that `evaluation.ties` tries; `mAP` {tIoU: [low, high]}.
+  """
+  found = ties.find(scored)
+  pairs = [
+    {
+      "label": scored.truth.labels[c],
+      "tiou": keys[k],
+      "ap": float(scored.ap[c, k]),
+      "low": float(found.low[c, k]),
+      "high": float(found.high[c, k]),
+    }
+    for c, k in np.argwhere(found.hanging)
+  ]
+  moved = np.flatnonzero(found.hanging.any(0))
+  low, high = found.low.mean(0), found.high.mean(0)
+  return {
+    "scores": found.scores,
+    "overlaps": found.overlaps,
+    "pairs": pairs,
+    "mAP": {keys[k]: [float(low[k]), float(high[k])] for k in moved.tolist()},
   }
 
 
 def format_table(
-  rows: Sequence[tuple[str, Mapping[str, Any]]], protocol: str
+  rows: Sequence[tuple[str, Mapping[str, Any]]], name: str
 ) -> str:
   """A plain table in percent: a row a result, mAP at each tIoU, the averages.
 
-  [(name, what `detection_map` returned)] -> text without a final newline.
+  [(name, what `detection_map` returned)], the protocol's name -> text without a
+  final newline.
   """
-  chosen = _protocol(protocol)
-  averages = [_average_key(average) for average in chosen.averages]
+  chosen = protocol(name)
+  averages = list(map(average_key, chosen.averages))
   lines = [["tIoU", *(f"{tiou:g}" for tiou in chosen.tious), *averages]]
-  for name, result in rows:
+  for row, result in rows:
     if result["protocol"] != chosen.name:
       raise ValueError(
-        f"{name}: expected a result under {chosen.name!r}, got one under "
+        f"{row}: expected a result under {chosen.name!r}, got one under "
         f"{result['protocol']!r}"
       )
-    values = [result["mAP"][_tiou_key(tiou)] for tiou in chosen.tious]
+    values = [result["mAP"][tiou_key(tiou)] for tiou in chosen.tious]
     values += [result["averages"][average] for average in averages]
-    lines.append([name, *(f"{100 * value:.1f}" for value in values)])
+    lines.append([row, *(f"{100 * value:.1f}" for value in values)])
+  return aligned(lines)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+  """Cells as columns, the first to the left, the others to the right."""
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   return "\n".join(
     line[0].ljust(widths[0])

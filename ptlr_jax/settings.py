@@ -7,10 +7,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ptlr_jax import detection_map
 from ptlr_jax.data import source
 from ptlr_jax.data.layouts import LAYOUTS
 from ptlr_jax.errors import InputError
+from ptlr_jax.evaluation.protocols import PROTOCOLS
 
 _CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
@@ -39,7 +39,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "compat": tuple(COMPAT),
   "data.layout": ("auto", *LAYOUTS, "prepared", "simulated"),
   **{f"data.{key}": choices for key, choices in source.CHOICES.items()},
-  "evaluate.protocol": tuple(detection_map.PROTOCOLS),
+  "evaluate.protocol": tuple(PROTOCOLS),
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
   "ilg.loss.consistency_reduce": ("mean", "sum"),

@@ -8,7 +8,8 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import ablations, command_line, detection_map, phases, settings
+from ptlr_jax import ablations, command_line, phases, settings
+from ptlr_jax.evaluation.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
@@ -87,7 +88,7 @@ def test_thumos14_is_the_papers():
 
 def test_activitynet_has_its_own_protocol_and_settings():
   config = _config("activitynet")
-  assert config.evaluate.protocol in detection_map.PROTOCOLS
+  assert config.evaluate.protocol in PROTOCOLS
   assert config.evaluate.protocol == "activitynet"
   assert (config.ilg.segments, config.ilg.batch_size) == (100, 64)
   assert config.detect.class_threshold == 0.1

@@ -33,7 +33,13 @@ TABLE = {
   "published": "",
   "table_formats": "ablations",
   "command_line": "absl ml_collections settings errors",
-  "settings": "ml_collections detection_map data.layouts data.source errors",
+  "settings": (
+    "ml_collections data.layouts data.source errors evaluation.protocols"
+  ),
+  "evaluate": (
+    "absl command_line writers errors evaluation.ambiguity "
+    "evaluation.protocols evaluation.report evaluation.scoring"
+  ),
   "workdir": "ml_collections detection_map settings writers errors",
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "settings",
@@ -69,13 +75,52 @@ TABLE = {
   # NumPy alone.
   "pseudo_labels": "numpy",
   "proposals": "numpy",
-  "detection_map": "numpy",
+  "detection_map": (
+    "numpy evaluation.instances evaluation.precision evaluation.protocols "
+    "evaluation.ties"
+  ),
   "writers": "numpy errors pseudo_labels",
+  # Scoring of detections, ours or another's: NumPy, no models.
+  "evaluation": "",
+  "evaluation.protocols": "numpy",
+  "evaluation.columns": "numpy",
+  "evaluation.instances": "numpy evaluation.columns evaluation.protocols",
+  "evaluation.matching": "numpy evaluation.instances",
+  "evaluation.precision": (
+    "numpy evaluation.instances evaluation.matching evaluation.protocols"
+  ),
+  "evaluation.ties": "numpy evaluation.matching evaluation.precision",
+  "evaluation.ambiguity": (
+    "numpy evaluation.instances evaluation.matching evaluation.protocols"
+  ),
+  "evaluation.bootstrap": "numpy evaluation.precision evaluation.protocols",
+  "evaluation.false_positives": (
+    "numpy evaluation.matching evaluation.precision"
+  ),
+  "evaluation.sensitivity": (
+    "numpy evaluation.instances evaluation.precision evaluation.protocols"
+  ),
+  "evaluation.ceilings": (
+    "numpy evaluation.instances evaluation.matching evaluation.precision "
+    "evaluation.protocols"
+  ),
+  "evaluation.files": (
+    "data.ambiguous data.annotation_files data.layouts.wtalc "
+    "evaluation.protocols"
+  ),
+  "evaluation.scoring": (
+    "numpy detection_map errors evaluation.ambiguity evaluation.bootstrap "
+    "evaluation.ceilings evaluation.false_positives evaluation.files "
+    "evaluation.instances evaluation.precision evaluation.protocols "
+    "evaluation.sensitivity"
+  ),
+  "evaluation.report": "detection_map evaluation.protocols",
   # Data: NumPy, no models.
   "data": "",
   "data.geometry": "data.annotation_files",
   "data.annotations": "numpy errors data.geometry",
   "data.annotation_files": "",
+  "data.ambiguous": "data.annotation_files",
   "data.stored_arrays": "numpy",
   "data.object_arrays": "numpy data.stored_arrays",
   "data.feature_files": "numpy data.stored_arrays",
@@ -99,8 +144,8 @@ TABLE = {
     "data.annotation_files data.feature_files data.source"
   ),
   "data.layouts.wtalc": (
-    "numpy data.annotation_files data.feature_files data.object_arrays "
-    "data.source data.stored_arrays"
+    "numpy data.ambiguous data.annotation_files data.feature_files "
+    "data.object_arrays data.source data.stored_arrays"
   ),
   # From what a layout has to a data set.
   "data.facts": "data.annotation_files",
@@ -204,7 +249,9 @@ def test_data_needs_neither_jax_nor_models(name):
   assert not [other for other in behind if other.startswith("models.")]
 
 
-@pytest.mark.parametrize("name", ["detection", "proposals", "detection_map"])
+@pytest.mark.parametrize(
+  "name", ["detection", "proposals", "detection_map", "evaluation.scoring"]
+)
 def test_detection_runs_without_jax(name):
   assert "jax" not in _everything_behind(name)
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from basnet_fixture import edit_entry, tiny_videos, write_basnet
 
-from ptlr_jax import command_line, detection_map, main, workdir
+from ptlr_jax import command_line, main, workdir
 from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax.evaluation.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
-TIOUS = detection_map.PROTOCOLS["thumos14"].tious
+TIOUS = PROTOCOLS["thumos14"].tious
 ROW = {
   "protocol": "thumos14",
   "mAP": {f"{tiou:.2f}": tiou / 2 for tiou in TIOUS},

@@ -8,13 +8,13 @@ arrays are pickles: see `object_arrays` for how they are read without running
 them.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ptlr_jax.data.ambiguous import read_stretches
 from ptlr_jax.data.annotation_files import (
   MAX_SECONDS,
   Entry,
@@ -23,7 +23,6 @@ from ptlr_jax.data.annotation_files import (
   is_name,
   note_prefix,
   parse_event,
-  read_text,
 )
 from ptlr_jax.data.feature_files import Part, halves, is_sound
 from ptlr_jax.data.object_arrays import read_npy
@@ -51,7 +50,7 @@ def read(root: Path, options: ReadOptions, problems: list[str]) -> Source:
   source = Source("wtalc", root, {"train": [], "test": []}, {})
   if folder is None or features is None:
     return source
-  rows = _rows(folder, source.notes, problems)
+  rows = read_annotations(folder, source.notes, problems)
   if not rows:
     return source
   classes = _texts(folder / "classlist.npy", problems)
@@ -178,8 +177,10 @@ def _lists(path: Path, problems: list[str]) -> list[list[Any]] | None:
   )
 
 
-def _rows(folder: Path, notes: list[str], problems: list[str]) -> list[Entry]:
-  """The entries of all videos in the order of the features."""
+def read_annotations(
+  folder: Path, notes: list[str], problems: list[str]
+) -> list[Entry]:
+  """The entries of all videos of a folder NAME-Annotations, in its order."""
   before = len(problems)
   names = _texts(folder / "videoname.npy", problems)
   columns: dict[str, Sequence[Any] | None] = {
@@ -200,7 +201,8 @@ def _rows(folder: Path, notes: list[str], problems: list[str]) -> list[Entry]:
       )
   if len(problems) > before:
     return []
-  ambiguous = _ambiguous(folder / "Ambiguous_test.txt", problems)
+  listed = folder / "Ambiguous_test.txt"
+  ambiguous = read_stretches(listed, problems) if listed.exists() else {}
   rows, seen = [], set()
   for n, name in enumerate(names):
     video_id = canonical_id(name)
@@ -273,31 +275,6 @@ def _plain(segment: Any) -> Any:
   if isinstance(segment, np.ndarray):
     return segment.tolist()
   return list(segment) if isinstance(segment, tuple) else segment
-
-
-def _ambiguous(
-  path: Path, problems: list[str]
-) -> dict[str, list[tuple[float, float]]]:
-  """The rule `ambiguous`: {id: [(start, end)]} of lines "VIDEO start end"."""
-  found: dict[str, list[tuple[float, float]]] = {}
-  if not path.exists():
-    return found
-  for number, line in enumerate((read_text(path, problems) or "").split("\n")):
-    cells = line.split()
-    if not cells:
-      continue
-    try:
-      name, start, end = cells[0], *map(float, cells[1:])
-      if not (math.isfinite(start) and start <= end < math.inf):
-        raise ValueError
-    except ValueError:
-      problems.append(
-        f"{path}: line {number + 1}: expected VIDEO START END in seconds, came "
-        f"{line.strip()!r:.60}; correct it"
-      )
-      continue
-    found.setdefault(canonical_id(name), []).append((start, end))
-  return found
 
 
 def _features(

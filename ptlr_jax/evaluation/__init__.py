@@ -1,0 +1,1 @@
+"""Scoring of anybody's detections: mAP, its uncertainty, its causes."""

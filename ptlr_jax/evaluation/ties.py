@@ -1,0 +1,154 @@
+"""Which figures hang on the order of what is equal, and by how much.
+
+The official code sorts with an unstable sort, so that its own figures move with
+the processor where scores or overlaps are equal.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ptlr_jax.evaluation import matching, precision
+from ptlr_jax.evaluation.precision import Scored
+
+TOLERANCE = 1e-9
+
+
+class Ties(NamedTuple):
+  """What other orders of ties give: f64[C,K] lowest and highest AP.
+
+  `scores` and `overlaps` count the detections of a score that others of the
+  class have too, and of an overlap that they have with two instances.  What is
+  the same in every respect is no tie.
+  """
+
+  low: np.ndarray
+  high: np.ndarray
+  scores: int
+  overlaps: int
+
+  @property
+  def hanging(self) -> np.ndarray:
+    """Pairs of class and threshold that hang on ties, bool[C,K]."""
+    return self.high - self.low > TOLERANCE
+
+
+def find(scored: Scored) -> Ties:
+  """Bounds of every AP over the orders of ties.
+
+  Tried are the rule of `matching` and its reverse, for equal overlaps and for
+  equal scores, and random orders; for each, of the videos that have detections
+  of one score, those with the most hits first and last.  All orders there are
+  would be too many: each bound is reached, and one not tried may be beyond it.
+  """
+  found, truth = scored.found, scored.truth
+  # Each of these is about a row and the next one.
+  same_score = _equal((found.label, found.score))
+  same_score &= ~_equal((found.video, found.start, found.end))
+  in_video = same_score & _equal((found.video,))
+  pairs = scored.pairs
+  spans = truth.start[pairs.instance], truth.end[pairs.instance]
+  same_overlap = _equal((pairs.detection, pairs.overlap)) & ~_equal(spans)
+  asked = pairs.detection[:-1][same_overlap]
+
+  group = found.video * len(truth.labels) + found.label
+  unsettled = np.concatenate([group[:-1][in_video], group[asked]])
+  labels = np.unique(
+    np.concatenate([found.label[:-1][same_score], found.label[asked]])
+  )
+  low, high = scored.ap.copy(), scored.ap.copy()
+  rows = np.flatnonzero(np.isin(found.label, labels))
+  again = np.flatnonzero(np.isin(group[rows], unsettled))
+  seen = set()
+  for order, matched in _rematched(scored, rows, again):
+    for k, row in enumerate(matched):
+      hits = (row >= 0).tobytes()
+      if (k, hits) in seen:
+        continue
+      seen.add((k, hits))
+      for sign in (1, -1):
+        ap = _extreme(scored, rows[order], row, sign)[labels]
+        low[labels, k] = np.minimum(low[labels, k], ap)
+        high[labels, k] = np.maximum(high[labels, k], ap)
+  return Ties(low, high, _involved(same_score), len(np.unique(asked)))
+
+
+def _equal(columns: tuple[np.ndarray, ...]) -> np.ndarray:
+  """Whether a row is as the next one, bool[N-1]."""
+  same = np.ones(max(len(columns[0]) - 1, 0), bool)
+  for column in columns:
+    same &= column[1:] == column[:-1]
+  return same
+
+
+def _involved(same: np.ndarray) -> int:
+  return int((np.append(same, False) | np.append(False, same)).sum())
+
+
+def _rematched(
+  scored: Scored, rows: np.ndarray, again: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Orders of the detections `rows`, i64[N], and their matches, i32[K,N].
+
+  Matches change in the groups of video and class of rows[again] alone.
+  """
+  if not len(rows):
+    return
+  matched = scored.matched[:, rows]
+  yield np.arange(len(rows)), matched
+  part, truth = scored.found.take(rows), scored.truth
+  kept = np.flatnonzero(np.isin(scored.pairs.detection, rows[again]))
+  pairs = matching.Pairs(*(column[kept] for column in scored.pairs))
+  detection = np.searchsorted(rows, pairs.detection)
+  both = (matching.RULE, matching.REVERSED)
+  number = min(12, 1 + 1_000_000 // len(rows)) if len(again) else 0
+  orders = [(a, b) for a in both for b in both][1:]
+  for by_score, by_overlap in orders + [(n, n) for n in range(1, number + 1)]:
+    order = matching.rank(part, by_score)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    moved = np.argsort(place[detection], kind="stable")
+    ranked = matching.Pairs(
+      place[detection][moved], pairs.instance[moved], pairs.overlap[moved]
+    )
+    changed = matching.matches(
+      matching.by_overlap(ranked, truth, by_overlap),
+      scored.protocol.tious,
+      len(rows),
+      len(truth.video),
+    )
+    settled = np.ones(len(rows), bool)
+    settled[place[again]] = False
+    changed[:, settled] = matched[:, order][:, settled]
+    yield order, changed
+
+
+def _extreme(
+  scored: Scored, rows: np.ndarray, matched: np.ndarray, sign: int
+) -> np.ndarray:
+  """AP with the best videos of every block of equal scores first, f64[C].
+
+  Of detections `rows`, whole classes by decreasing score, with matches i32[N];
+  last with sign -1. What a video has of a block stays in its order, on which
+  its matches hang.
+  """
+  found = scored.found
+  label, score, video = found.label[rows], found.score[rows], found.video[rows]
+  same = _equal((label, score))
+  block = np.concatenate([[0], np.cumsum(~same)])
+  tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+  _, unit = np.unique(
+    block[tied] * len(found.videos) + video[tied], return_inverse=True
+  )
+  hit = matched >= 0
+  share = np.bincount(unit, weights=hit[tied]) / np.bincount(unit)
+  order = np.arange(len(rows))
+  order[tied] = tied[np.lexsort((unit, -sign * share[unit], block[tied]))]
+  ambiguous = scored.ambiguous
+  if ambiguous is not None:
+    ambiguous = ambiguous[rows[order]]
+  position, classes = precision.hits(
+    found.take(rows), matched[order], ambiguous
+  )
+  return precision.interpolated(position, classes, scored.truth.sizes())

@@ -1,0 +1,64 @@
+"""Small and random cases of ground truth and detections for tests."""
+
+import numpy as np
+
+from ptlr_jax.evaluation import precision
+from ptlr_jax.evaluation.instances import detections_of, truth_of
+from ptlr_jax.evaluation.protocols import PROTOCOLS
+
+
+def instance(label, start, end):
+  return {"label": label, "segment": [start, end]}
+
+
+def detection(label, start, end, score):
+  return {"label": label, "segment": [start, end], "score": score}
+
+
+def database(videos, duration=100.0):
+  """{video: [instances]} as a database."""
+  return {
+    video: {"duration": duration, "annotations": items}
+    for video, items in videos.items()
+  }
+
+
+def scored(truth, results, protocol="thumos14", ambiguous=None):
+  """What `precision.score` makes of {video: [..]} twice."""
+  chosen, problems = PROTOCOLS[protocol], []
+  instances = truth_of(database(truth), chosen, "truth", problems)
+  found = detections_of(results, instances, chosen, "results", problems)
+  assert problems == []
+  return precision.score(instances, found, chosen, ambiguous)
+
+
+def random_case(seed, whole=False, videos=6, classes=3, separate=False):
+  """(truth, results) by seed; whole seconds and tenths of scores give ties.
+
+  `separate` instances of a class do not overlap.
+  """
+  rng = np.random.default_rng(seed)
+  truth, results = {}, {}
+  for v in range(videos):
+    instances, found = [], []
+    for n in range(int(rng.integers(0, 5))):
+      start = rng.uniform(0, 40) if not separate else 20 * n + rng.uniform(0, 5)
+      end = start + rng.uniform(1, 12)
+      instances.append([int(rng.integers(classes)), start, end])
+    for label, start, end in instances:
+      for _ in range(int(rng.integers(0, 4))):
+        jitter = rng.normal(0, 2, 2)
+        low, high = sorted((start + jitter[0], end + jitter[1]))
+        found.append([label, low, high, rng.uniform()])
+    for _ in range(int(rng.integers(0, 6))):
+      start = rng.uniform(0, 60)
+      label = int(rng.integers(classes))
+      found.append([label, start, start + rng.uniform(1, 9), rng.uniform()])
+    if whole:
+      instances = [[c, round(a), round(b)] for c, a, b in instances]
+      found = [[c, round(a), round(b), round(s, 1)] for c, a, b, s in found]
+    truth[f"video{v}"] = [instance(f"c{c}", a, b) for c, a, b in instances]
+    results[f"video{v}"] = [detection(f"c{c}", a, b, s) for c, a, b, s in found]
+  if not any(truth.values()):
+    truth["video0"] = [instance("c0", 1, 9)]
+  return truth, results
