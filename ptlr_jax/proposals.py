@@ -1,8 +1,8 @@
-"""Class activation sequences to scored segments, and NMS (NumPy only).
+"""Class activation sequences to scored segments (NumPy only).
 
 A proposal is a run of positions at or above a threshold.  Its confidence is the
 outer-inner contrast of the sequence (Sec. III-D) plus a share of the video's
-class score.
+class score.  All classes and thresholds of a video are taken at once.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ptlr_jax.nms import nms
+from ptlr_jax.upsampling import Sums, Upsampled, finite, runs, upsampled
+
 CONTRASTS = ("cas", "thresholded")
-GRIDS = ("centres", "left")
 RINGS = ("up", "towards_start")
 
 
@@ -24,138 +26,123 @@ class Proposals(NamedTuple):
   score: np.ndarray
 
 
-def _finite(name: str, values: np.ndarray, ndim: int) -> np.ndarray:
-  """The values as an array, refused unless finite and of that many axes."""
-  values = np.asarray(values)
-  if values.ndim != ndim:
-    raise ValueError(
-      f"expected {name} with {ndim} axes, got shape {values.shape}"
-    )
-  bad = np.argwhere(~np.isfinite(values))
-  if len(bad):
-    raise ValueError(
-      f"expected {name} with finite values, got {len(bad)} that are not, the "
-      f"first at {tuple(bad[0].tolist())}"
-    )
-  return values
+class Runs(NamedTuple):
+  """Runs of positions: i64[R] sequence, i64[R] start, i64[R] end (half-open).
 
-
-def upsample(
-  cas: np.ndarray, factor: int = 24, grid: str = "centres"
-) -> np.ndarray:
-  """Linear interpolation over time.
-
-  f[T,C] -> f[T*factor,C], float32 staying float32. Output i lies, on the grid
-  `centres`, at (i + 0.5) / factor - 0.5, clipped to [0, T - 1], as PyTorch's
-  interpolate does it with align_corners=False; on the grid `left`, at
-  i / factor, extrapolated past T - 1, as BaSNet-pytorch does it.
+  `row` i64[R] is the pair of sequence and threshold.
   """
-  if grid not in GRIDS:
-    raise ValueError(f"expected a grid among {GRIDS}, got {grid!r}")
-  cas = _finite("cas f[T,C]", cas, 2)
-  if factor < 1:
-    raise ValueError(
-      f"expected an upsampling factor of 1 or more, got {factor}"
-    )
-  if not np.issubdtype(cas.dtype, np.floating):
-    cas = cas.astype(np.float64)
-  if not len(cas):
-    return cas
-  position = np.arange(len(cas) * factor) / factor
-  if grid == "centres":
-    position = (np.arange(len(cas) * factor) + 0.5) / factor - 0.5
-    position = position.clip(0, len(cas) - 1)
-  # On the grid `left` the last two segments say how it goes on past the end.
-  last = len(cas) - (1 if grid == "centres" else 2)
-  left = np.minimum(position.astype(np.int64), max(last, 0))
-  right = np.minimum(left + 1, len(cas) - 1)
-  weight = (position - left).astype(cas.dtype)[:, None]
-  # This form keeps a constant sequence constant to the last bit.
-  return cas[left] + weight * (cas[right] - cas[left])
+
+  sequence: np.ndarray
+  row: np.ndarray
+  start: np.ndarray
+  end: np.ndarray
 
 
-def class_proposals(
-  sequence: np.ndarray, thresholds: Sequence[float] | np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """All runs of consecutive positions at or above each threshold.
+def find_runs(
+  sequences: Upsampled, thresholds: np.ndarray, positive: bool = False
+) -> Runs:
+  """Runs at or above each threshold f[K] of each sequence.
 
-  f[N], f[K] -> i64[P] starts, i64[P] ends (half-open), i64[P] index of the
-  threshold; by threshold, then by start.
+  By sequence, threshold, start. With `positive` a run also needs values above
+  0, and a threshold whose only position is the very first has none: quirks of
+  BaSNet-pytorch.
   """
-  sequence = _finite("sequence f[N]", sequence, 1)
-  levels = _finite("thresholds f[K]", np.asarray(thresholds, np.float64), 1)
-  # One position below every threshold on either side closes all runs.
-  above = np.zeros((len(levels), len(sequence) + 2), bool)
-  above[:, 1:-1] = sequence >= levels[:, None]
-  row, edge = np.nonzero(above[:, 1:] != above[:, :-1])
-  return edge[0::2], edge[1::2], row[0::2]
+  levels = finite("thresholds f[K]", np.asarray(thresholds, np.float64), 1)
+  if positive:
+    # The smallest value above 0 in place of thresholds that 0 would pass.
+    levels = np.where(levels > 0, levels, np.nextafter(0, 1))
+  row, start, end = runs(sequences, levels)
+  if positive:
+    covered = np.bincount(row, weights=end - start)
+    kept = (covered[row] != 1) | (start != 0)
+    row, start, end = row[kept], start[kept], end[kept]
+  return Runs(row // max(len(levels), 1), row, start, end)
 
 
-def _positive_runs(
-  sequence: np.ndarray, levels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """As `class_proposals`, with BaSNet-pytorch's quirks; see `propose`."""
-  # The smallest value above 0 in place of thresholds that 0 would pass.
-  starts, ends, rows = class_proposals(
-    sequence, np.where(levels > 0, levels, np.nextafter(0, 1))
-  )
-  covered = np.bincount(rows, weights=ends - starts, minlength=len(levels))
-  lost = (covered[rows] == 1) & (starts == 0)
-  return starts[~lost], ends[~lost], rows[~lost]
-
-
-def outer_inner_contrast(
-  sequence: np.ndarray,
-  starts: np.ndarray,
-  ends: np.ndarray,
+def rings(
+  start: np.ndarray,
+  end: np.ndarray,
+  size: int,
   ring: float = 0.25,
-  rows: np.ndarray | None = None,
   rounding: str = "up",
-) -> np.ndarray:
-  """Mean inside a run minus mean of a ring on both its sides.
-
-  f[N], i[P], i[P] (half-open, not empty) -> f64[P]; or f[K,N] with rows i[P],
-  the sequence that each run is taken on.
+) -> tuple[np.ndarray, np.ndarray]:
+  """Outer ends of the rings around runs, i64[R] and i64[R].
 
   The ring is ceil(ring * length) positions a side, so that a short run has one
-  too, cut at both ends of the video; without any position outside the mean
-  outside is 0.  `rounding="towards_start"`: up to the left and down to the
-  right, as in BaSNet-pytorch.
+  too, cut at both ends of the video.  `rounding="towards_start"`: up to the
+  left and down to the right, as in BaSNet-pytorch.
   """
   if rounding not in RINGS:
     raise ValueError(f"expected a rounding among {RINGS}, got {rounding!r}")
-  sequence = np.asarray(sequence, np.float64)
-  if rows is None:
-    sequence = _finite("sequence f[N]", sequence, 1)[None]
-    rows = np.zeros(len(starts), np.int64)
-  else:
-    sequence = _finite("sequence f[K,N] with rows", sequence, 2)
   if not ring >= 0:
     raise ValueError(f"expected a ring of 0 or more lengths, got {ring}")
-  size = sequence.shape[1]
-  starts, ends = np.asarray(starts, np.int64), np.asarray(ends, np.int64)
-  if not ((starts >= 0) & (starts < ends) & (ends <= size)).all():
-    raise ValueError(
-      f"expected runs with 0 <= start < end <= {size}, got starts {starts} "
-      f"and ends {ends}"
-    )
-  total = np.zeros((len(sequence), size + 1))
-  np.cumsum(sequence, axis=1, out=total[:, 1:])
-  length = ends - starts
+  length = end - start
   # Less a hair, so that 0.1 of 30 (3.0000000000000004) is 3 and not 4.
   width = np.ceil(ring * length - 1e-9).astype(np.int64)
   after = width
   if rounding == "towards_start":
     after = np.floor(ring * length + 1e-9).astype(np.int64)
-  left, right = np.maximum(starts - width, 0), np.minimum(ends + after, size)
-  inside = total[rows, ends] - total[rows, starts]
-  outside = (total[rows, starts] - total[rows, left]) + (
-    total[rows, right] - total[rows, ends]
-  )
-  around = right - left - length
-  return inside / length - np.where(
+  return np.maximum(start - width, 0), np.minimum(end + after, size)
+
+
+def outer_inner_contrast(
+  sums: Sums,
+  found: Runs,
+  ring: float = 0.25,
+  rounding: str = "up",
+  thresholded: bool = False,
+) -> np.ndarray:
+  """Mean inside each run minus mean of its ring (see `rings`), f64[R].
+
+  Without any position outside, the mean outside is 0.  `thresholded`: values
+  below the run's threshold count as 0; `found` must then be all runs that
+  `find_runs` gives.
+  """
+  sequence, row, start, end = found
+  size = sums.of.size
+  if not ((start >= 0) & (start < end) & (end <= size)).all():
+    raise ValueError(
+      f"expected runs with 0 <= start < end <= {size}, got starts {start} "
+      f"and ends {end}"
+    )
+  left, right = rings(start, end, size, ring, rounding)
+  to_start, to_end = sums.until(sequence, start), sums.until(sequence, end)
+  inside = to_end - to_start
+  if thresholded:
+    # Before a run come those of its row that lie to the left of it.
+    before = np.cumsum(inside) - inside
+    outside = before - _kept(sums, found, before, row, left)
+    outside += _kept(sums, found, before, row, right) - (before + inside)
+  else:
+    outside = to_start - sums.until(sequence, left)
+    outside += sums.until(sequence, right) - to_end
+  around = (right - left) - (end - start)
+  return inside / (end - start) - np.where(
     around > 0, outside / np.maximum(around, 1), 0.0
   )
+
+
+def _kept(
+  sums: Sums,
+  found: Runs,
+  before: np.ndarray,
+  row: np.ndarray,
+  position: np.ndarray,
+) -> np.ndarray:
+  """Sum over the runs of a row up to a position, f64[Q].
+
+  With all runs of rows before; `before` f64[R] is that sum at each run's start.
+  """
+  width = sums.of.size + 1
+  keys = found.row * width + found.start
+  first = np.searchsorted(found.row, row)
+  at = np.searchsorted(keys, row * width + position, side="right") - 1
+  none = at < first  # left of the first run of the row
+  at = np.maximum(at, first)
+  sequence, start = found.sequence[at], found.start[at]
+  until = np.clip(position, start, found.end[at])
+  part = sums.until(sequence, until) - sums.until(sequence, start)
+  return before[at] + np.where(none, 0.0, part)
 
 
 def propose(
@@ -183,13 +170,11 @@ def propose(
   several thresholds share is one proposal.  contrast="thresholded" takes it on
   the sequence with the values below the run's threshold set to 0, as
   BaSNet-pytorch does: the same run may then score higher under a higher
-  threshold, so each is kept.  `grid` is that of `upsample`, `ring_rounding`
-  that of `outer_inner_contrast`. With `positive_runs` a run also needs values
-  above 0, and a threshold whose only position is the very first has none:
-  quirks of BaSNet-pytorch.
+  threshold, so each is kept.  `grid` is that of `upsampled`, `ring_rounding`
+  that of `rings`, `positive_runs` that of `find_runs`.
   """
-  cas = _finite("cas f[T,C]", cas, 2)
-  class_scores = _finite("class_scores f[C]", class_scores, 1)
+  cas = finite("cas f[T,C]", cas, 2)
+  class_scores = finite("class_scores f[C]", class_scores, 1)
   count = cas.shape[1]
   if len(class_scores) != count:
     raise ValueError(
@@ -207,35 +192,31 @@ def propose(
     raise ValueError(
       f"expected classes as indexes in 0..{count - 1}, got {classes}"
     )
-  levels = np.asarray(thresholds, np.float64)
-  sequences = upsample(cas[:, labels], upsample_factor, grid)
+  count = len(labels)
+  if not count or not len(cas):
+    return _union([])
+  sequences = upsampled(cas[:, labels], upsample_factor, grid)
+  found = find_runs(sequences, np.asarray(thresholds), positive_runs)
+  if contrast == "cas":
+    found = _distinct(found, sequences.size)
+  value = outer_inner_contrast(
+    sequences.sums(), found, ring, ring_rounding, contrast == "thresholded"
+  )
   seconds = seconds_per_segment / upsample_factor
-  found = []
-  for label, sequence in zip(labels, sequences.T, strict=True):
-    if positive_runs:
-      starts, ends, rows = _positive_runs(sequence, levels)
-    else:
-      starts, ends, rows = class_proposals(sequence, levels)
-    if contrast == "cas":
-      size = len(sequence) + 1
-      starts, ends = np.divmod(np.unique(starts * size + ends), size)
-      value = outer_inner_contrast(
-        sequence, starts, ends, ring, rounding=ring_rounding
-      )
-    else:
-      kept = np.where(sequence >= levels[:, None], sequence, 0.0)
-      value = outer_inner_contrast(
-        kept, starts, ends, ring, rows, ring_rounding
-      )
-    found.append(
-      Proposals(
-        np.full(len(starts), label, np.int64),
-        starts * seconds + offset,
-        ends * seconds + offset,
-        value + class_weight * float(class_scores[label]),
-      )
-    )
-  return _union(found)
+  label = labels[found.sequence].astype(np.int64)
+  return Proposals(
+    label,
+    found.start * seconds + offset,
+    found.end * seconds + offset,
+    value + class_weight * np.asarray(class_scores, np.float64)[label],
+  )
+
+
+def _distinct(found: Runs, size: int) -> Runs:
+  """Each run of a sequence once, by start, then by end."""
+  keys = (found.sequence * (size + 1) + found.start) * (size + 1) + found.end
+  _, index = np.unique(keys, return_index=True)
+  return Runs(*(column[index] for column in found))
 
 
 def _union(found: Sequence[Proposals]) -> Proposals:
@@ -244,48 +225,6 @@ def _union(found: Sequence[Proposals]) -> Proposals:
   return Proposals(
     *(np.concatenate(part) for part in zip(empty, *found, strict=True))
   )
-
-
-def nms(
-  start: np.ndarray,
-  end: np.ndarray,
-  score: np.ndarray,
-  iou_threshold: float,
-  plus_one: bool = False,
-  drop_equal: bool = False,
-) -> np.ndarray:
-  """Greedy non-maximum suppression: drops what overlaps a better one too much.
-
-  f[P], f[P], f[P] -> i64[<=P], the kept indexes by decreasing score, equal
-  scores in input order.  Dropped is IoU > iou_threshold.  Quirks of
-  BaSNet-pytorch: `plus_one` adds 1 second to every length and intersection,
-  `drop_equal` drops an IoU equal to the threshold as well.
-  """
-  start = _finite("start f[P]", np.asarray(start, np.float64), 1)
-  end = _finite("end f[P]", np.asarray(end, np.float64), 1)
-  score = _finite("score f[P]", np.asarray(score, np.float64), 1)
-  if not len(start) == len(end) == len(score):
-    raise ValueError(
-      "expected as many starts as ends and scores, got "
-      f"{len(start)}, {len(end)} and {len(score)}"
-    )
-  extra = float(plus_one)
-  length = end - start + extra
-  left = np.argsort(-score, kind="stable")
-  kept = []
-  while len(left):
-    best, left = left[0], left[1:]
-    kept.append(best)
-    overlap = np.minimum(end[best], end[left])
-    overlap = overlap - np.maximum(start[best], start[left]) + extra
-    overlap = np.maximum(overlap, 0.0)
-    # Without a division: two segments of no length do not overlap.
-    union = length[best] + length[left] - overlap
-    if drop_equal:
-      left = left[overlap < iou_threshold * union]
-    else:
-      left = left[overlap <= iou_threshold * union]
-  return np.array(kept, np.int64)
 
 
 def merge(
@@ -299,15 +238,10 @@ def merge(
   The options are those of `nms`. Equal scores stay in the order of the sources.
   """
   every = _union(found)
-  kept = [np.zeros(0, np.int64)]
-  for label in np.unique(every.label):
-    members = np.flatnonzero(every.label == label)
-    start, end, score = (part[members] for part in every[1:])
-    chosen = nms(start, end, score, nms_threshold, plus_one, drop_equal)
-    kept.append(members[chosen])
-  index = np.sort(np.concatenate(kept))
-  index = index[np.argsort(-every.score[index], kind="stable")]
-  return Proposals(*(part[index] for part in every))
+  chosen = nms(
+    *every[1:], nms_threshold, plus_one, drop_equal, group=every.label
+  )
+  return Proposals(*(part[chosen] for part in every))
 
 
 def to_results(

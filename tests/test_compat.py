@@ -9,9 +9,11 @@ from configs import base, thumos14_basnet
 from ptlr_jax import (
   command_line,
   detection,
+  nms,
   proposals,
   pseudo_labels,
   settings,
+  upsampling,
 )
 from ptlr_jax.data import sampling
 from ptlr_jax.data.annotations import PAPER
@@ -91,8 +93,9 @@ def test_the_last_threshold_is_0_225():
   assert count == {"basnet": 10, "ours": 21}
   # A dip to 0.4 splits under 0.45 and not under 0.225.
   dip = np.array([0.0, 1.0, 0.4, 1.0, 0.0])
-  assert len(proposals.class_proposals(dip, [0.225])[0]) == 1
-  assert len(proposals.class_proposals(dip, [0.45])[0]) == 2
+  dip = upsampling.upsampled(dip[:, None], 1)
+  assert len(proposals.find_runs(dip, np.array([0.225])).start) == 1
+  assert len(proposals.find_runs(dip, np.array([0.45])).start) == 2
 
 
 def test_the_contrast_is_taken_on_the_thresholded_cas():
@@ -126,14 +129,14 @@ def test_the_class_score_is_binary():
 def test_one_second_is_added_to_every_length_in_nms():
   start, end, score = np.array([0, 1]), np.array([2, 3]), np.array([2, 1])
   # IoU 1/3 without, (1 + 1) / (3 + 3 - 2) = 1/2 with.
-  assert proposals.nms(start, end, score, 0.4).tolist() == [0, 1]
-  assert proposals.nms(start, end, score, 0.4, plus_one=True).tolist() == [0]
+  assert nms.nms(start, end, score, 0.4).tolist() == [0, 1]
+  assert nms.nms(start, end, score, 0.4, plus_one=True).tolist() == [0]
 
 
 def test_an_overlap_equal_to_the_threshold_is_dropped():
   start, end, score = np.array([0, 0]), np.array([4, 2]), np.array([2, 1])
-  assert proposals.nms(start, end, score, 0.5).tolist() == [0, 1]
-  assert proposals.nms(start, end, score, 0.5, drop_equal=True).tolist() == [0]
+  assert nms.nms(start, end, score, 0.5).tolist() == [0, 1]
+  assert nms.nms(start, end, score, 0.5, drop_equal=True).tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -174,19 +177,24 @@ def test_the_ring_is_rounded_towards_the_start():
   # A run of 2 and a ring of 0.25: half a position a side. Up on both sides is
   # 0.3 and 0.1; towards the start it is 0.3 alone.
   cas = np.array([0.0, 0.3, 1.0, 1.0, 0.1, 0.0])
-  run = (cas, np.array([2]), np.array([4]))
+  sums, zero = upsampling.upsampled(cas[:, None], 1).sums(), np.array([0])
+  run = sums, proposals.Runs(zero, zero, np.array([2]), np.array([4]))
   up = proposals.outer_inner_contrast(*run)
   start_wards = proposals.outer_inner_contrast(*run, rounding="towards_start")
   np.testing.assert_allclose([up[0], start_wards[0]], [0.8, 0.7])
 
 
+def _upsampled(cas, grid):
+  return upsampling.upsampled(cas, 2, grid).values()[0]
+
+
 def test_upsampling_places_output_i_at_i_over_24():
   cas = np.array([[0.0], [1.0]])
   # Twice: at 0, 0.5, 1, 1.5 (extrapolated), not at -0.25 (held), 0.25, ...
-  left = proposals.upsample(cas, 2, "left")[:, 0]
+  left = _upsampled(cas, "left")
   assert left.tolist() == [0.0, 0.5, 1.0, 1.5]
-  assert proposals.upsample(cas, 2)[:, 0].tolist() == [0.0, 0.25, 0.75, 1.0]
-  assert proposals.upsample(cas[:1] + 3, 2, "left")[:, 0].tolist() == [3, 3]
+  assert _upsampled(cas, "centres").tolist() == [0.0, 0.25, 0.75, 1.0]
+  assert _upsampled(cas[:1] + 3, "left").tolist() == [3, 3]
 
 
 def test_min_and_max_count_from_0_up():

@@ -28,9 +28,7 @@ def test_perfect_detections_have_a_map_of_1(seed, whole):
   truth, _ = random_case(seed, whole)
   rng = np.random.default_rng(seed)
   results = {
-    video: [
-      detection(x["label"], *x["segment"], rng.integers(3)) for x in items
-    ]
+    video: [{**x, "score": int(rng.integers(3))} for x in items]
     for video, items in truth.items()
   }
   assert (scored(truth, results).ap == 1.0).all()
@@ -83,7 +81,7 @@ def test_duplicate_detections_count_once(seed):
   truth, results = random_case(seed, separate=True)
   twice = {
     video: [
-      detection(x["label"], *x["segment"], score)
+      {**x, "score": score}
       for x in items
       for score in (x["score"], x["score"] - 1e-9)
     ]
@@ -98,11 +96,7 @@ def test_duplicate_detections_count_once(seed):
   # Perfect detections written twice: the second of each is a false positive,
   # behind its hit.
   perfect = {
-    video: [
-      detection(x["label"], *x["segment"], score)
-      for x in items
-      for score in (2, 1)
-    ]
+    video: [{**x, "score": score} for x in items for score in (2, 1)]
     for video, items in truth.items()
   }
   assert (scored(truth, perfect).ap == 1.0).all()

@@ -74,7 +74,9 @@ TABLE = {
   ),
   # NumPy alone.
   "pseudo_labels": "numpy",
-  "proposals": "numpy",
+  "upsampling": "numpy",
+  "nms": "numpy upsampling",
+  "proposals": "numpy nms upsampling",
   "detection_map": (
     "numpy evaluation.instances evaluation.precision evaluation.protocols "
     "evaluation.ties"

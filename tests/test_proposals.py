@@ -3,24 +3,43 @@
 import json
 
 import numpy as np
+import plain_proposals
 import pytest
 
 from ptlr_jax import proposals as pr
+from ptlr_jax.nms import nms
+from ptlr_jax.upsampling import upsampled
+
+
+def upsample(cas, *options):
+  """f[T,C] -> f[T*factor,C]."""
+  return upsampled(cas, *options).values().T
+
+
+def _runs(sequence, levels):
+  """Starts, ends and level of the runs of one sequence."""
+  found = pr.find_runs(upsampled(np.reshape(sequence, (-1, 1)), 1), levels)
+  return found.start, found.end, found.row
+
+
+def _contrast(sequence, starts, ends, *options):
+  zero = np.zeros(len(starts), np.int64)
+  found = pr.Runs(zero, zero, starts, ends)
+  sums = upsampled(np.reshape(sequence, (-1, 1)), 1).sums()
+  return pr.outer_inner_contrast(sums, found, *options)
 
 
 def test_upsample_by_hand():
   # Factor 2: positions -0.25 (held at 0), 0.25, 0.75, 1.25 (held at 1).
   cas = np.array([[0.0, 8.0], [1.0, 4.0]], np.float32)
-  up = pr.upsample(cas, 2)
-  assert up.dtype == np.float32
+  up = upsample(cas, 2)
   assert up.T.tolist() == [[0, 0.25, 0.75, 1], [8, 7, 5, 4]]
   # Factor 3: positions -1/3, 0, 1/3, 2/3, 1, 4/3, 5/3, 2, 7/3.
-  up = pr.upsample(np.array([[0.0], [3.0], [6.0]]), 3)
+  up = upsample(np.array([[0.0], [3.0], [6.0]]), 3)
   np.testing.assert_allclose(up[:, 0], [0, 0, 1, 2, 3, 4, 5, 6, 6], atol=1e-14)
   # One segment has nothing to go to; factor 1 changes nothing.
-  assert pr.upsample(np.array([[0.3]])).tolist() == [[0.3]] * 24
-  assert pr.upsample(cas, 1).tolist() == cas.tolist()
-  assert pr.upsample(np.zeros((0, 5)), 24).shape == (0, 5)
+  assert upsample(np.array([[0.3]])).tolist() == [[0.3]] * 24
+  assert upsample(cas, 1).tolist() == cas.tolist()
 
 
 def test_upsample_equals_interp():
@@ -28,11 +47,11 @@ def test_upsample_equals_interp():
   position = (np.arange(17 * 24) + 0.5) / 24 - 0.5
   for c in range(3):
     expected = np.interp(position, np.arange(17), cas[:, c])
-    np.testing.assert_allclose(pr.upsample(cas)[:, c], expected, atol=1e-12)
+    np.testing.assert_allclose(upsample(cas)[:, c], expected, atol=1e-12)
 
 
 def test_class_proposals_by_hand():
-  starts, ends, rows = pr.class_proposals(
+  starts, ends, rows = _runs(
     np.array([0.5, 0.1, 0.5, 0.9, 0.2]), [0.2, 0.5, 0.95, 0.0]
   )
   # >= 0.2: 0 and 2-4. >= 0.5: 0 and 2-3. >= 0.95: none. >= 0: the whole video.
@@ -43,7 +62,7 @@ def test_class_proposals_by_hand():
 
 def test_outer_inner_contrast_by_hand():
   sequence = np.array([4, 4, 4, 4, 2, 0, 6, 6], np.float32)
-  contrast = pr.outer_inner_contrast(
+  contrast = _contrast(
     sequence, np.array([0, 6, 4, 0, 2]), np.array([4, 8, 5, 8, 7])
   )
   expected = [
@@ -55,66 +74,121 @@ def test_outer_inner_contrast_by_hand():
   ]
   np.testing.assert_allclose(contrast, expected, atol=1e-14)
   # No ring: the mean inside.
-  none = pr.outer_inner_contrast(sequence, np.array([4]), np.array([7]), 0.0)
+  none = _contrast(sequence, np.array([4]), np.array([7]), 0.0)
   np.testing.assert_allclose(none, [8 / 3], atol=1e-14)
   # A ring of 0.1 of 30 is 3 positions, in spite of 0.1 * 30 > 3.
   step = np.repeat([0.0, 1.0, 1.0], [6, 4, 30])
-  tenth = pr.outer_inner_contrast(step, np.array([10]), np.array([40]), 0.1)
+  tenth = _contrast(step, np.array([10]), np.array([40]), 0.1)
   np.testing.assert_allclose(tenth, [0.0], atol=1e-14)
 
 
-def _loop_propose(sequence, thresholds, ring, thresholded):
-  """(start, end, contrast) of every run of every threshold, by plain loops."""
-  found = []
-  for threshold in thresholds:
-    on = [value >= threshold for value in sequence]
-    values = [
-      value if keep or not thresholded else 0.0
-      for value, keep in zip(sequence, on, strict=True)
-    ]
-    start = None
-    for i in range(len(on) + 1):
-      now = i < len(on) and on[i]
-      if now and start is None:
-        start = i
-      if not now and start is not None:
-        width = int(np.ceil(ring * (i - start)))
-        outside = values[max(start - width, 0) : start] + values[i : i + width]
-        mean = sum(outside) / len(outside) if outside else 0.0
-        found.append((start, i, sum(values[start:i]) / (i - start) - mean))
-        start = None
-  return found
+def _walk(rng, length, classes):
+  return rng.normal(size=(length, classes)).cumsum(0)
 
 
-@pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("contrast", pr.CONTRASTS)
-def test_propose_equals_loops(seed, contrast):
-  rng = np.random.default_rng(seed)
-  cas = rng.uniform(size=(int(rng.integers(1, 40)), 3))
-  scores = rng.uniform(size=3)
-  thresholds = np.arange(0, 0.51, 0.025)
-  got = pr.propose(
-    cas,
-    scores,
-    [2, 0],
-    thresholds=thresholds,
-    upsample_factor=4,
-    seconds_per_segment=0.64,
-    offset=1.5,
-    contrast=contrast,
-  )
-  expected = []
-  for label in (2, 0):
-    sequence = pr.upsample(cas, 4)[:, label].tolist()
-    runs = _loop_propose(sequence, thresholds, 0.25, contrast != "cas")
-    if contrast == "cas":
-      runs = sorted(set(runs))
-    expected += [
-      (label, 1.5 + 0.16 * start, 1.5 + 0.16 * end, value + 0.2 * scores[label])
-      for start, end, value in runs
-    ]
-  np.testing.assert_allclose(np.stack(got, 1), expected, atol=1e-9)
+def _normed(cas):
+  low, high = cas.min(0), cas.max(0)
+  return (cas - low) / np.where(high > low, high - low, 1)
+
+
+# Values on thresholds, plateaus, dips and peaks between two positions.
+SHAPES = {
+  "smooth": lambda rng, t: _normed(_walk(rng, t, 3)),
+  "noise": lambda rng, t: rng.uniform(size=(t, 3)),
+  "on thresholds": lambda rng, t: rng.integers(0, 9, (t, 3)) / 8,
+  "plateaus": lambda rng, t: np.repeat(
+    rng.integers(0, 5, (t // 4 + 1, 3)) / 4, 4, axis=0
+  )[:t],
+  "constant": lambda rng, t: np.full((t, 3), rng.integers(0, 3) / 4),
+  "zigzag": lambda rng, t: (
+    0.25 + (-1.0) ** np.arange(t)[:, None] * (rng.uniform(0, 0.02, (t, 3)))
+  ),
+  "below 0": lambda rng, t: _walk(rng, t, 3) / 4,
+}
+OPTIONS = {
+  "default": {},
+  "thresholded": {"contrast": "thresholded"},
+  "left": {"grid": "left", "ring_rounding": "towards_start", "ring": 0.1},
+  "basnet": {
+    "contrast": "thresholded",
+    "grid": "left",
+    "ring_rounding": "towards_start",
+    "positive_runs": True,
+  },
+  "positive": {"positive_runs": True, "ring": 1.0},
+}
+
+
+# Where a third or a fifth of the way lies on a threshold, rounding decides.
+CASES = [
+  (shape, factor)
+  for shape in SHAPES
+  for factor in (1, 2, 3, 4, 5, 24)
+  if shape not in ("on thresholds", "plateaus") or factor in (1, 2, 4)
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize(("shape", "factor"), CASES)
+def test_proposals_and_nms_are_those_of_the_plain_reading(
+  shape, options, factor
+):
+  for seed, length in enumerate([1, 2, 7, 30]):
+    rng = np.random.default_rng([seed, factor])
+    cas, scores = SHAPES[shape](rng, length), rng.uniform(size=3)
+    how = {
+      # Eighths are hit exactly; 0.3 and 0.7 are not.
+      "thresholds": [0.0, 0.125, 0.25, 0.3, 0.5, 0.7, 1.0],
+      "upsample_factor": factor,
+      "seconds_per_segment": 0.64,
+      "offset": 1.5,
+      **OPTIONS[options],
+    }
+    if shape == "below 0" and options != "default":
+      how["thresholds"] = [0.01, 0.5]
+    got = pr.propose(cas, scores, [2, 0], **how)
+    expected = plain_proposals.propose(cas, scores, [2, 0], **how)
+    rows = np.stack(got, 1)
+    assert len(rows) == len(expected)
+    if not len(expected):
+      continue
+    if "contrast" not in how:  # by class, start and end; [2, 0] is the order
+      expected.sort(key=lambda row: (-row[0], row[1], row[2]))
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-9)
+    # Equal scores up to rounding may come in another order after NMS; what is
+    # kept of the others may not differ. So the scores of one are given to both.
+    merged = pr.merge([got], 0.5)
+    plain = plain_proposals.merge([tuple(row) for row in rows], 0.5)
+    np.testing.assert_allclose(np.stack(merged, 1), plain, rtol=0, atol=1e-12)
   assert [part.dtype for part in got] == [np.int64] + [np.float64] * 3
+
+
+@pytest.mark.parametrize("grid", ["centres", "left"])
+@pytest.mark.parametrize("factor", [1, 2, 3, 24])
+def test_runs_and_sums_are_those_of_the_sequence_itself(grid, factor):
+  rng = np.random.default_rng(factor)
+  for _ in range(30):
+    cas = rng.integers(0, 7, (int(rng.integers(1, 30)), 2)) / 8
+    cas += rng.choice([0, 1e-17, 1e-9, 0.1]) * rng.normal(size=cas.shape)
+    whole = upsampled(cas, factor, grid)
+    values = whole.values()
+    levels = np.append(rng.choice(values.ravel(), 5), [0, 0.5])
+    found = pr.find_runs(whole, levels)
+    on = np.zeros((2 * len(levels), whole.size), bool)
+    for _, row, start, end in zip(*found, strict=True):
+      assert not on[row, max(start - 1, 0) : end].any()  # apart from others
+      on[row, start:end] = True
+    above = values[:, None] >= levels[:, None]
+    np.testing.assert_array_equal(on.reshape(above.shape), above)
+    sums = whole.sums()
+    a, b = np.sort(rng.integers(0, whole.size + 1, (2, 20)), axis=0)
+    for c in (0, 1):
+      row = np.full(20, c)
+      np.testing.assert_allclose(
+        sums.until(row, b) - sums.until(row, a),
+        [values[c, i:j].sum() for i, j in zip(a, b, strict=True)],
+        atol=1e-11,
+      )
 
 
 def _propose(cas, thresholds, **options):
@@ -157,46 +231,20 @@ def test_empty():
     _propose(np.zeros((4, 2)), [0.5], contrast="thresholded"),
     pr.merge([], 0.5),
     pr.merge([_propose(np.zeros((4, 2)), [0.5])], 0.5),
+    pr.propose(
+      np.zeros((4, 2)),
+      np.zeros(2),
+      [],
+      thresholds=[0.0],
+      upsample_factor=1,
+      seconds_per_segment=1.0,
+    ),
   ):
     assert [part.shape for part in found] == [(0,)] * 4
     assert found.label.dtype == np.int64
     assert pr.to_results(found, ["Jump", "Run"]) == []
   none = np.zeros(0)
-  assert pr.nms(none, none, none, 0.5).tolist() == []
-
-
-def test_nms_by_hand():
-  # IoU with the best [0, 10]: [1, 10] 0.9, [5, 15] 1/3.
-  start, end = np.array([5, 0, 1]), np.array([15, 10, 10])
-  score = np.array([0.7, 0.9, 0.8])
-  assert pr.nms(start, end, score, 0.5).tolist() == [1, 0]
-  assert pr.nms(start, end, score, 0.3).tolist() == [1]
-  assert pr.nms(start, end, score, 0.95).tolist() == [1, 2, 0]
-  # An IoU equal to the threshold (5 of 10) stays; equal scores in input order.
-  start, end, score = np.array([0, 0]), np.array([5, 10]), np.array([1, 1])
-  assert pr.nms(start, end, score, 0.5).tolist() == [0, 1]
-  # [0, 1] and [1, 2] only touch; with the extra second they share 1 of 3.
-  start, end = np.array([0, 1]), np.array([1, 2])
-  assert pr.nms(start, end, score, 0.3).tolist() == [0, 1]
-  assert pr.nms(start, end, score, 0.3, plus_one=True).tolist() == [0]
-
-
-@pytest.mark.parametrize("extra", [0, 1])
-def test_nms_equals_loops(extra):
-  rng = np.random.default_rng(extra)
-  start = rng.uniform(0, 30, 200)
-  end = start + rng.uniform(0.1, 8, 200)
-  score = rng.integers(0, 30, 200) / 30  # with ties
-  kept = []
-  for i in sorted(range(200), key=lambda i: -score[i]):
-    for j in kept:
-      inter = max(0, min(end[i], end[j]) - max(start[i], start[j]) + extra)
-      both = end[i] - start[i] + end[j] - start[j] + 2 * extra
-      if inter / (both - inter) > 0.4:
-        break
-    else:
-      kept.append(i)
-  assert pr.nms(start, end, score, 0.4, bool(extra)).tolist() == kept
+  assert nms(none, none, none, 0.5).tolist() == []
 
 
 def test_merge_and_results():
@@ -225,9 +273,9 @@ def test_refuses():
   with pytest.raises(ValueError, match=r"cas .*finite.* \(3, 1\)"):
     _propose(cas, [0.5])
   with pytest.raises(ValueError, match=r"2 axes, got shape \(4,\)"):
-    pr.upsample(np.zeros(4))
+    upsample(np.zeros(4))
   with pytest.raises(ValueError, match="factor of 1 or more, got 0"):
-    pr.upsample(np.zeros((4, 2)), 0)
+    upsample(np.zeros((4, 2)), 0)
   with pytest.raises(ValueError, match=r"among .*thresholded.*got 'raw'"):
     _propose(np.zeros((4, 2)), [0.5], contrast="raw")
   with pytest.raises(ValueError, match=r"each of the 3 classes .* got 2"):
@@ -243,8 +291,8 @@ def test_refuses():
         seconds_per_segment=1.0,
       )
   with pytest.raises(ValueError, match=r"thresholds .*finite"):
-    pr.class_proposals(np.zeros(4), [float("nan")])
+    _runs(np.zeros(4), [float("nan")])
   with pytest.raises(ValueError, match="0 <= start < end <= 4"):
-    pr.outer_inner_contrast(np.zeros(4), np.array([2]), np.array([5]))
+    _contrast(np.zeros(4), np.array([2]), np.array([5]))
   with pytest.raises(ValueError, match="got 2, 1 and 1"):
-    pr.nms(np.zeros(2), np.ones(1), np.ones(1), 0.5)
+    nms(np.zeros(2), np.ones(1), np.ones(1), 0.5)

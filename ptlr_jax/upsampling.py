@@ -1,0 +1,196 @@
+"""Sequences between their segments: linear interpolation over time (NumPy).
+
+Upsampled sequences are 24 times as long; what is asked of them, where they pass
+a level and what they sum up to, can be had without building them.
+"""
+
+import dataclasses
+
+import numpy as np
+
+GRIDS = ("centres", "left")
+
+
+def finite(name: str, values: np.ndarray, ndim: int) -> np.ndarray:
+  """The values as an array, refused unless finite and of that many axes."""
+  values = np.asarray(values)
+  if values.ndim != ndim:
+    raise ValueError(
+      f"expected {name} with {ndim} axes, got shape {values.shape}"
+    )
+  bad = np.argwhere(~np.isfinite(values))
+  if len(bad):
+    raise ValueError(
+      f"expected {name} with finite values, got {len(bad)} that are not, the "
+      f"first at {tuple(bad[0].tolist())}"
+    )
+  return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Upsampled:
+  """C sequences, N positions each, as pieces between two segments.
+
+  Position i is the m-th of piece p, where p, m = divmod(i + shift, F), and has
+  the value left[p] + weights[m] * step[p]; f64[C,P], f64[C,P], f64[F]. Within
+  a piece values only rise or only fall, in floating point too.
+  """
+
+  left: np.ndarray
+  step: np.ndarray
+  weights: np.ndarray
+  shift: int
+  size: int
+
+  def at(self, rows: np.ndarray, pieces: np.ndarray, m: np.ndarray):
+    """Values, f64[Q], of sequence, piece and place in it, i64[Q] each."""
+    # This form keeps a constant sequence constant to the last bit.
+    left, step = self.left[rows, pieces], self.step[rows, pieces]
+    return left + self.weights[m] * step
+
+  def values(self) -> np.ndarray:
+    """All of them, f64[C,N]."""
+    piece, m = np.divmod(np.arange(self.size) + self.shift, len(self.weights))
+    return self.left[:, piece] + self.weights[m] * self.step[:, piece]
+
+  def sums(self) -> "Sums":
+    """For sums over runs of positions."""
+    partial = np.concatenate([[0.0], np.cumsum(self.weights)])
+    whole = len(self.weights) * self.left + partial[-1] * self.step
+    before = np.zeros((len(whole), whole.shape[1] + 1))
+    np.cumsum(whole, axis=1, out=before[:, 1:])
+    return Sums(self, before, partial)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+  """Prefix sums: f64[C,P+1] before each piece, f64[F+1] of the weights."""
+
+  of: Upsampled
+  before: np.ndarray
+  partial: np.ndarray
+
+  def until(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Sum of what comes before a position, up to a constant of its sequence.
+
+    i64[Q] sequence, i64[Q] in 0..N -> f64[Q].
+    """
+    factor = len(self.of.weights)
+    piece, m = np.divmod(positions + self.of.shift, factor)
+    found = self.before[rows, piece]
+    # Past the last piece nothing of another begins.
+    piece = np.minimum(piece, self.of.left.shape[1] - 1)
+    found += m * self.of.left[rows, piece]
+    return found + self.partial[m] * self.of.step[rows, piece]
+
+
+def upsampled(
+  cas: np.ndarray, factor: int = 24, grid: str = "centres"
+) -> Upsampled:
+  """Sequences f[T,C], T of at least 1, at T * factor positions.
+
+  Position i lies, on the grid `centres`, at (i + 0.5) / factor - 0.5, clipped
+  to [0, T - 1], as PyTorch's interpolate has it with align_corners=False; on
+  the grid `left`, at i / factor, extrapolated past T - 1, as BaSNet-pytorch has
+  it.
+  """
+  if grid not in GRIDS:
+    raise ValueError(f"expected a grid among {GRIDS}, got {grid!r}")
+  cas = finite("cas f[T,C]", cas, 2)
+  if factor < 1:
+    raise ValueError(
+      f"expected an upsampling factor of 1 or more, got {factor}"
+    )
+  nodes = np.ascontiguousarray(cas.T, np.float64)
+  weights = np.arange(factor) / factor
+  step = np.diff(nodes, axis=1)
+  still = np.zeros((len(nodes), 1))
+  if grid == "left":
+    # The last piece goes on as the one before.
+    step = np.hstack([step, step[:, -1:] if step.size else still])
+    return Upsampled(nodes, step, weights, 0, len(cas) * factor)
+  # Pieces from centre to centre; an even factor has no position on a centre.
+  if factor % 2 == 0:
+    weights = (np.arange(factor) + 0.5) / factor
+  return Upsampled(
+    np.hstack([nodes[:, :1], nodes]),
+    np.hstack([still, step, still]),
+    weights,
+    (factor + 1) // 2,
+    len(cas) * factor,
+  )
+
+
+def runs(
+  sequences: Upsampled, levels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """All runs of positions at or above each level, of every sequence.
+
+  f64[K] -> i64[R] row, that is sequence * K + level, i64[R] starts, i64[R] ends
+  (half-open); by row, then by start.
+  """
+  left, step = sequences.left, sequences.step
+  factor, size = len(sequences.weights), sequences.size
+  # Where each piece begins, and the last position.
+  piece, m = divmod(size - 1 + sequences.shift, factor)
+  last = left[:, piece] + sequences.weights[m] * step[:, piece]
+  above = np.zeros((len(left), len(levels), piece + 4), bool)
+  # Below every level before the first piece and after the last.
+  above[:, :, 1 : piece + 2] = left[:, None, : piece + 1] >= levels[:, None]
+  above[:, :, piece + 2] = last[:, None] >= levels
+  changes = above[:, :, 1:] != above[:, :, :-1]
+  # Much faster flat than in three axes.
+  sequence, level, edge = np.unravel_index(
+    np.flatnonzero(changes), changes.shape
+  )
+  rising = above[sequence, level, edge + 1]
+  at = np.where(edge == 0, 0, size)
+  inside = np.flatnonzero((edge > 0) & (edge < piece + 2))
+  at[inside] = (
+    (edge[inside] - 1) * factor
+    - sequences.shift
+    + _flips(
+      sequences,
+      sequence[inside],
+      edge[inside] - 1,
+      levels[level[inside]],
+      rising[inside],
+    )
+  )
+  row = sequence * len(levels) + level
+  # A dip or a peak between two positions begins and ends at the same one.
+  void = (at[1:] == at[:-1]) & (row[1:] == row[:-1])
+  kept = np.ones(len(at), bool)
+  kept[:-1] &= ~void
+  kept[1:] &= ~void
+  row, at = row[kept], at[kept]
+  return row[::2], at[::2], at[1::2]
+
+
+def _flips(
+  sequences: Upsampled,
+  rows: np.ndarray,
+  pieces: np.ndarray,
+  levels: np.ndarray,
+  rising: np.ndarray,
+) -> np.ndarray:
+  """The first place of a piece on the other side of a level, i64[Q]; F if none.
+
+  What the formula says is put right by the values themselves, so that rounding
+  moves nothing.
+  """
+  weights = sequences.weights
+  factor = len(weights)
+  left, step = sequences.left[rows, pieces], sequences.step[rows, pieces]
+
+  def flipped(m: np.ndarray) -> np.ndarray:
+    return (left + weights[m] * step >= levels) == rising
+
+  with np.errstate(over="ignore"):
+    m = np.searchsorted(weights, (levels - left) / step)
+  while True:
+    back = (m > 0) & flipped(np.maximum(m - 1, 0))
+    on = ~back & (m < factor) & ~flipped(np.minimum(m, factor - 1))
+    if not (back | on).any():
+      return m
+    m = m - back + on
