@@ -11,6 +11,8 @@ from ptlr_jax.data import source
 from ptlr_jax.data.layouts import LAYOUTS
 from ptlr_jax.errors import InputError
 from ptlr_jax.evaluation.protocols import PROTOCOLS
+from ptlr_jax.proposals import CONTRASTS, RINGS
+from ptlr_jax.upsampling import GRIDS
 
 _CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
@@ -57,10 +59,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "detect.ilg_cas": (*_CAS_SPACES, "relu_minmax"),
   "detect.class_scores": ("ilg", "ptlr"),
   "detect.cas": ("probability", "minmax", "logit_minmax"),
-  "detect.contrast": ("cas", "thresholded"),
+  "detect.contrast": CONTRASTS,
   "detect.class_score": ("value", "binary"),
-  "detect.ring_rounding": ("up", "towards_start"),
-  "detect.upsampling_grid": ("centres", "left"),
+  "detect.ring_rounding": RINGS,
+  "detect.upsampling_grid": GRIDS,
 }
 
 _AT_LEAST: dict[str, float] = {

@@ -34,7 +34,8 @@ TABLE = {
   "table_formats": "ablations",
   "command_line": "absl ml_collections settings errors",
   "settings": (
-    "ml_collections data.layouts data.source errors evaluation.protocols"
+    "ml_collections data.layouts data.source errors evaluation.protocols "
+    "proposals upsampling"
   ),
   "evaluate": (
     "absl command_line writers errors evaluation.ambiguity "
