@@ -21,6 +21,7 @@ a results file of the ActivityNet form. Flags:
   --lenient           leaves out what cannot be scored, and counts it
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,26 @@ def _parse(argv: Sequence[str]) -> tuple[Options, dict[str, Any]]:
   return Options(**options), {name: values[name].value for name in _OWN}
 
 
+def _checked_output(given: str) -> Path | None:
+  """Where the result is written; refused before anything is computed."""
+  if not given:
+    return None
+  path = Path(given).expanduser()
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path.parent):
+      pass
+    fault = "it is a folder" if path.is_dir() else ""
+  except OSError as error:
+    fault = str(error.strerror)
+  if fault:
+    raise InputError(
+      f"--output={given}: expected a file that can be written, came: {fault}; "
+      "choose another"
+    )
+  return path
+
+
 def run(argv: Sequence[str]) -> None:
   """Prints the scores, and writes them."""
   options, own = _parse(argv)
@@ -77,10 +98,11 @@ def run(argv: Sequence[str]) -> None:
   ]
   if missing:
     raise InputError(*missing)
+  output = _checked_output(own["output"])
   found = scoring.evaluate(options)
-  if own["output"]:
+  if output:
     # Before anything is printed: a closed pipe loses nothing.
-    writers.write_json(Path(own["output"]).expanduser(), found)
+    writers.write_json(output, found)
   print(report.text(found, own["per_class"]))
 
 
