@@ -188,7 +188,15 @@ def get_config() -> ConfigDict:
     }
   )
 
-  config.evaluate = ConfigDict({"protocol": "thumos14"})
+  config.evaluate = ConfigDict(
+    {
+      # thumos14-212, thumos14-snippet, activitynet:
+      # python -m ptlr_jax.evaluate --protocol=list
+      "protocol": "thumos14",
+      # Detections over the data's ambiguous stretches: kit, wtalc; "" as others
+      "ambiguous": "",
+    }
+  )
   return config
 
 

@@ -133,10 +133,17 @@ def evaluate(
   detections: Mapping[str, Mapping[str, Any]],
   data: Dataset,
   protocol: str,
+  ambiguous: str = "",
 ) -> dict[str, dict[str, Any]]:
-  """mAP of each row of detections, {row: result of `detection_map`}."""
+  """mAP of each row of detections, {row: result of `detection_map`}.
+
+  `ambiguous`: the rule for detections over the data's stretches, "" for none.
+  """
   truth = ground_truth_database(data.test, data.classes, "test")
+  stretches = {v.id: v.ambiguous for v in data.test} if ambiguous else None
   return {
-    row: detection_map.detection_map(truth, results, protocol)
+    row: detection_map.detection_map(
+      truth, results, protocol, stretches, ambiguous
+    )
     for row, results in detections.items()
   }

@@ -18,20 +18,30 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.evaluation import precision, protocols, ties
-from ptlr_jax.evaluation.instances import Truth, detections_of, truth_of
+from ptlr_jax.evaluation import ambiguity, precision, protocols, ties
+from ptlr_jax.evaluation.instances import (
+  Detections,
+  Truth,
+  detections_of,
+  truth_of,
+)
 from ptlr_jax.evaluation.precision import Scored
 from ptlr_jax.evaluation.protocols import average_key, protocol, tiou_key
 
 
 def detection_map(
-  ground_truth: Mapping[str, Any], detections: Mapping[str, Any], name: str
+  ground_truth: Mapping[str, Any],
+  detections: Mapping[str, Any],
+  name: str,
+  stretches: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+  rule: str = "kit",
 ) -> dict[str, Any]:
   """mAP at every tIoU, its averages and the AP of every class, in 0..1.
 
   {VIDEO: {"annotations": [{"segment", "label"}]}} (a `database` of the test
   videos alone), {VIDEO: [{"label", "score", "segment"}]} (`results`), seconds,
-  the protocol's name -> what `summary` returns.
+  the protocol's name -> what `summary` returns.  Ambiguous `stretches`
+  {VIDEO: [(start, end)]} are treated by `rule`, see `evaluation.ambiguity`.
 
   Raises:
     ValueError: an entry cannot be scored, or there is no ground truth.
@@ -53,7 +63,10 @@ def detection_map(
     raise ValueError(
       f"{problems[0]}; pass the inner dict of the file, its 'results'"
     )
-  return summary(precision.score(truth, found, chosen))
+  ambiguous = None
+  if stretches:
+    found, ambiguous, _ = ambiguity.applied(found, stretches, chosen, rule)
+  return summary(precision.score(truth, found, chosen, ambiguous))
 
 
 def summary(scored: Scored) -> dict[str, Any]:
@@ -67,7 +80,7 @@ def summary(scored: Scored) -> dict[str, Any]:
   - `unknown_videos`: detections of known classes by video that the ground truth
     does not have; these are false positives, as in the official evaluator;
   - `without_detections`: classes and videos of the ground truth;
-  - `zero_length`: instances and detections without length;
+  - `zero_length`: instances and detections without length, counted by video;
   - `written_twice`: instances that stand in the ground truth before;
   - `counts`: of videos, classes, instances, and detections of known classes;
   - `ties`: see `_ties`.
@@ -94,8 +107,8 @@ def summary(scored: Scored) -> dict[str, Any]:
       ],
     },
     "zero_length": {
-      "instances": int((truth.start == truth.end).sum()),
-      "detections": int((found.start == found.end).sum()),
+      "instances": _by_video(truth, truth.videos),
+      "detections": _by_video(found, found.videos),
     },
     "written_twice": _repeated(truth),
     "counts": {
@@ -106,6 +119,14 @@ def summary(scored: Scored) -> dict[str, Any]:
     },
     "ties": _ties(scored, keys),
   }
+
+
+def _by_video(
+  rows: Truth | Detections, videos: Sequence[str]
+) -> dict[str, int]:
+  """How many rows without length each video has, where it has any."""
+  count = np.bincount(rows.video[rows.start == rows.end], minlength=len(videos))
+  return {videos[n]: int(count[n]) for n in np.flatnonzero(count).tolist()}
 
 
 def _repeated(truth: Truth) -> int:

@@ -23,7 +23,7 @@ def run(argv: Sequence[str]) -> None:
     from ptlr_jax.data.loading import load
 
     logging.getLogger("absl").setLevel(logging.WARNING)
-    data = load(config.data)
+    data = load(config.data, config.evaluate)
     for note in data.notes:
       say(f"data: {note}")
     say(

@@ -271,14 +271,16 @@ class Run:
 
   def _scores(self) -> dict[str, Any]:
     """mAP of the result and of every row, or why there is none."""
-    protocol = self.config.evaluate.protocol
+    protocol, ambiguous = (
+      self.config.evaluate[key] for key in ("protocol", "ambiguous")
+    )
     if fault := self.data.not_scorable():
       return {"protocol": protocol, "stages": {}, "not_evaluated": fault}
     detections = {
       row: writers.read_json(self.files.detection_path(row))["results"]
       for row in rows(self.config)
     }
-    scored = detection.evaluate(detections, self.data, protocol)
+    scored = detection.evaluate(detections, self.data, protocol, ambiguous)
     return {
       **scored[rows(self.config)[-1]],
       "stages": {

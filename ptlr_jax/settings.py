@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from ptlr_jax.data import source
 from ptlr_jax.data.layouts import LAYOUTS
 from ptlr_jax.errors import InputError
+from ptlr_jax.evaluation.ambiguity import RULES
 from ptlr_jax.evaluation.protocols import PROTOCOLS
 from ptlr_jax.proposals import CONTRASTS, RINGS
 from ptlr_jax.upsampling import GRIDS
@@ -42,6 +43,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "data.layout": ("auto", *LAYOUTS, "prepared", "simulated"),
   **{f"data.{key}": choices for key, choices in source.CHOICES.items()},
   "evaluate.protocol": tuple(PROTOCOLS),
+  "evaluate.ambiguous": ("", *RULES),
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
   "ilg.loss.consistency_reduce": ("mean", "sum"),

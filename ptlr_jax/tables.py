@@ -122,7 +122,7 @@ class Runs:
     from ptlr_jax.data.loading import load
 
     logging.getLogger("absl").setLevel(logging.WARNING)
-    self._data = self._data or load(config.data)
+    self._data = self._data or load(config.data, config.evaluate)
     if fault := self._data.not_scorable():
       raise InputError(
         f"{config.data.root}: expected a test set that can be scored, but "

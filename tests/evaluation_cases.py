@@ -1,7 +1,12 @@
 """Small and random cases of ground truth and detections for tests."""
 
-import numpy as np
+import json
 
+import numpy as np
+import pytest
+
+from ptlr_jax import evaluate
+from ptlr_jax.errors import InputError
 from ptlr_jax.evaluation import precision
 from ptlr_jax.evaluation.instances import detections_of, truth_of
 from ptlr_jax.evaluation.protocols import PROTOCOLS
@@ -62,3 +67,62 @@ def random_case(seed, whole=False, videos=6, classes=3, separate=False):
   if not any(truth.values()):
     truth["video0"] = [instance("c0", 1, 9)]
   return truth, results
+
+
+def sample_truth():
+  """A ground truth file of three videos in two subsets."""
+  return {
+    "database": {
+      "u": {
+        "subset": "test",
+        "duration": 100.0,
+        "annotations": [instance("Jump", 0, 10), instance("Run", 20, 30)],
+      },
+      "v": {"subset": "test", "annotations": [instance("Jump", 5, 15)]},
+      "w": {"subset": "validation", "annotations": [instance("Swim", 0, 9)]},
+    }
+  }
+
+
+def sample_results():
+  """Detections of two of them."""
+  return {
+    "version": "VERSION 1.3",
+    "results": {
+      "u": [detection("Jump", 0, 9, 0.9), detection("Run", 50, 60, 0.8)],
+      "v": [detection("Jump", 5, 14, 0.7)],
+    },
+    "external_data": {},
+  }
+
+
+def run(folder, truth=None, results=None, *more, protocol="thumos14"):
+  """The result as JSON of files with these values; texts as they are."""
+  given = {
+    "truth": sample_truth() if truth is None else truth,
+    "found": sample_results() if results is None else results,
+  }
+  for name, value in given.items():
+    text = value if isinstance(value, str) else json.dumps(value)
+    (folder / f"{name}.json").write_text(text)
+  evaluate.run(
+    [
+      "evaluate",
+      f"--ground_truth={folder / 'truth.json'}",
+      f"--detections={folder / 'found.json'}",
+      f"--protocol={protocol}",
+      f"--output={folder / 'metrics.json'}",
+      "--nodiagnosis",
+      "--bootstrap=0",
+      *more,
+    ]
+  )
+  return json.loads((folder / "metrics.json").read_text())
+
+
+def problems_of(folder, *args, **options):
+  """The lines that a run of the same arguments is refused with."""
+  with pytest.raises(InputError) as caught:
+    run(folder, *args, **options)
+  assert all("\n" not in line for line in caught.value.problems)
+  return caught.value.problems

@@ -199,3 +199,28 @@ def test_evaluate_scores_each_row_under_the_ids_of_the_data():
   assert found["b"]["mAP"]["0.50"] == 1.0
   assert found["b"]["mAP"]["0.60"] == 0.0
   assert set(found["c"]["mAP"].values()) == {0.0}
+
+
+def test_evaluate_treats_ambiguous_stretches_by_the_rule():
+  video = Video(
+    "one",
+    {},
+    (0,),
+    (Instance(1.0, 3.0, 0),),
+    ambiguous=((2.5, 4.0), (8.0, 9.0)),
+  )
+  exact = {"label": "Diving", "score": 0.8, "segment": [1.0, 3.0]}
+  over = {"label": "Diving", "score": 0.9, "segment": [8.0, 9.5]}
+  data = Dataset(CLASSES, (), (video,))
+  ap = {
+    rule: detection.evaluate(
+      {"": {"one": [exact, over]}}, data, "thumos14", rule
+    )
+    for rule in ("", "kit", "wtalc")
+  }
+  # A miss, then a hit; the miss does not count; neither is there.
+  assert {rule: found[""]["mAP"]["0.50"] for rule, found in ap.items()} == {
+    "": 0.5,
+    "kit": 1.0,
+    "wtalc": 0.0,
+  }

@@ -137,7 +137,7 @@ def test_snippets_are_rounded_and_detections_are_not():
   }
   result = dm.detection_map(truth, found, "thumos14-snippet")
   assert result["mAP"]["0.10"] == 0.5
-  assert result["zero_length"] == {"instances": 1, "detections": 0}
+  assert result["zero_length"] == {"instances": {"u": 1}, "detections": {}}
 
 
 def test_refuses():

@@ -34,8 +34,8 @@ TABLE = {
   "table_formats": "ablations",
   "command_line": "absl ml_collections settings errors",
   "settings": (
-    "ml_collections data.layouts data.source errors evaluation.protocols "
-    "proposals upsampling"
+    "ml_collections data.layouts data.source errors evaluation.ambiguity "
+    "evaluation.protocols proposals upsampling"
   ),
   "evaluate": (
     "absl command_line writers errors evaluation.ambiguity "
@@ -79,8 +79,8 @@ TABLE = {
   "nms": "numpy upsampling",
   "proposals": "numpy nms upsampling",
   "detection_map": (
-    "numpy evaluation.instances evaluation.precision evaluation.protocols "
-    "evaluation.ties"
+    "numpy evaluation.ambiguity evaluation.instances evaluation.precision "
+    "evaluation.protocols evaluation.ties"
   ),
   "writers": "numpy errors pseudo_labels",
   # Scoring of detections, ours or another's: NumPy, no models.
@@ -112,7 +112,7 @@ TABLE = {
     "evaluation.protocols"
   ),
   "evaluation.scoring": (
-    "numpy detection_map errors evaluation.ambiguity evaluation.bootstrap "
+    "detection_map errors evaluation.ambiguity evaluation.bootstrap "
     "evaluation.ceilings evaluation.false_positives evaluation.files "
     "evaluation.instances evaluation.precision evaluation.protocols "
     "evaluation.sensitivity"
@@ -159,7 +159,7 @@ TABLE = {
   ),
   "data.loading": (
     "errors data.annotations data.layouts data.prepared data.reading "
-    "data.simulated data.source"
+    "data.simulated data.source evaluation.protocols"
   ),
   "data.summary": "numpy data.annotation_files data.annotations data.reading",
   # TFDS: written by one, read by the other.

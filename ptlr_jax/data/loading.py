@@ -8,6 +8,7 @@ from ptlr_jax.data.annotations import Dataset, holdout
 from ptlr_jax.data.layouts import read_source
 from ptlr_jax.data.source import ReadOptions
 from ptlr_jax.errors import InputError
+from ptlr_jax.evaluation.protocols import PROTOCOLS
 
 
 def read_options(options: Any) -> ReadOptions:
@@ -19,8 +20,10 @@ def read_options(options: Any) -> ReadOptions:
   return ReadOptions(**values)
 
 
-def load(options: Any) -> Dataset:
+def load(options: Any, evaluate: Any = None) -> Dataset:
   """Reads, or simulates, what `config.data` says.
+
+  With `config.evaluate`, without the test videos that its protocol leaves out.
 
   Raises:
     InputError: a line for every file or setting that is wrong.
@@ -39,4 +42,27 @@ def load(options: Any) -> Dataset:
     else:
       problems: list[str] = []
       data = reading.read(read_source(how, problems), how, problems)
-  return holdout(data, options.holdout, options.holdout_seed)
+  data = holdout(data, options.holdout, options.holdout_seed)
+  if evaluate is not None:
+    data = _for_protocol(data, evaluate.protocol)
+    if evaluate.ambiguous and not any(v.ambiguous for v in data.test):
+      raise InputError(
+        f"--config.evaluate.ambiguous={evaluate.ambiguous}: expected test "
+        "videos with ambiguous stretches, the data have none (W-TALC's "
+        "annotations do); leave it out"
+      )
+  return data
+
+
+def _for_protocol(data: Dataset, protocol: str) -> Dataset:
+  """The rule `disputed`: the data without what the protocol leaves out."""
+  left_out = set(PROTOCOLS[protocol].left_out)
+  test = tuple(v for v in data.test if v.id not in left_out)
+  if len(test) == len(data.test):
+    return data
+  names = sorted(left_out & {v.id for v in data.test})
+  note = (
+    f"rule disputed: {', '.join(names)} are not tested under the protocol "
+    f"{protocol}, as their annotations are mistaken; thumos14-212 tests them"
+  )
+  return dataclasses.replace(data, test=test, notes=(*data.notes, note))

@@ -14,6 +14,21 @@ RULES = {
 }
 
 
+def applied(
+  found: Detections,
+  stretches: Mapping[str, Sequence[tuple[float, float]]],
+  protocol: Protocol,
+  rule: str,
+) -> tuple[Detections, np.ndarray | None, int]:
+  """Detections that are left, which of them `precision.score` takes as
+  ambiguous, bool[P] or None, and how many lie over stretches."""
+  ambiguous = over(found, stretches, protocol)
+  number = int(ambiguous.sum())
+  if rule == "wtalc":
+    return found.take(np.flatnonzero(~ambiguous)), None, number
+  return found, ambiguous, number
+
+
 def over(
   found: Detections,
   stretches: Mapping[str, Sequence[tuple[float, float]]],

@@ -38,9 +38,12 @@ def oddities(result: Mapping[str, Any]) -> list[str]:
     )
   if videos := without["videos"]:
     lines.append(f"{len(videos)} videos have no detection: {_names(videos)}")
-  for noun, count in result["zero_length"].items():
-    if count:
-      lines.append(f"{count} {noun} have no length")
+  for noun, counts in result["zero_length"].items():
+    if counts:
+      lines.append(
+        f"{sum(counts.values())} {noun} have no length, in "
+        f"{_names(list(counts))}"
+      )
   if twice := result["written_twice"]:
     lines.append(f"{twice} instances are written twice, and count twice")
   return lines + _ties(result)

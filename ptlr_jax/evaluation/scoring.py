@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ptlr_jax import detection_map
 from ptlr_jax.errors import InputError
 from ptlr_jax.evaluation import (
@@ -153,15 +151,14 @@ class _Reader:
     if set(found.ignored) - self.ground_truth.labels:
       problems += files.unknown_labels(path, results, self.ground_truth)
     self._skip(problems, path, "detections")
-    ambiguous = None
+    ambiguous, rule = None, self.options.ambiguous_rule
     if self.stretches:
-      ambiguous = ambiguity.over(found, self.stretches, self.protocol)
-      self.notes.append(
-        f"{path}: {int(ambiguous.sum())} detections lie over ambiguous "
-        f"stretches, rule {self.options.ambiguous_rule}"
+      found, ambiguous, number = ambiguity.applied(
+        found, self.stretches, self.protocol, rule
       )
-      if self.options.ambiguous_rule == "wtalc":
-        found, ambiguous = found.take(np.flatnonzero(~ambiguous)), None
+      self.notes.append(
+        f"{path}: {number} detections lie over ambiguous stretches, rule {rule}"
+      )
     return precision.score(self.truth, found, self.protocol, ambiguous)
 
 
