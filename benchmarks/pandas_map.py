@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 try:
-  import pandas as pd
+  import pandas as pd  # pyright: ignore[reportMissingImports]
 except ImportError as error:
   raise SystemExit(
-    "benchmarks: expected pandas, it is not installed; pip install pandas"
+    "benchmarks: expected pandas, it is not installed; "
+    "pip install -e '.[benchmarks]'"
   ) from error
 
 

@@ -103,13 +103,13 @@ def caps(scored: Scored, step: float) -> dict[str, dict[str, float]]:
     step = step * protocols.SEGMENTS_PER_SECOND
   truth, found = scored.truth, scored.found
   given = {
-    "grid": on_grid(truth, step),
-    "labels": _relabelled(found, truth),
-    "segments": _moved(found, truth),
+    "grid": (on_grid(truth, step), None),
+    "labels": (_relabelled(found, truth), scored.ambiguous),
+    "segments": (_moved(found, truth), scored.ambiguous),
   }
   mean = {
-    name: precision.score(truth, detections, protocol).mean
-    for name, detections in given.items()
+    name: precision.score(truth, detections, protocol, ambiguous).mean
+    for name, (detections, ambiguous) in given.items()
   }
   mean["scores"] = _recall_of_matches(scored)
   keys = list(map(protocols.tiou_key, protocol.tious))
