@@ -5,13 +5,14 @@ python benchmarks/evaluator.py --scaling
 python benchmarks/evaluator.py --memory
 python benchmarks/evaluator.py --write=FOLDER
 
-The first times both in turn in one process, in seconds of the processor, from the same dicts to the AP of
-every class: on published detections of three methods, and on a simulated set of
-ActivityNet's size (5,000 videos, 200 classes, 200 detections a video).  There
-the pandas way takes most of an hour, so that it gets the first --classes of it
-unless --full is given; ours then gets the same part.  --scaling: ours alone on
-ever more detections.  --memory: the command on the simulated set from files, in
-a process of its own.  --write: that set as JSON files.
+The first times both in turn in one process, in seconds of the processor, from
+the same dicts to the AP of every class: on published detections of three
+methods, and on a simulated set of ActivityNet's size (5,000 videos, 200
+classes, 200 detections a video).  There the pandas way takes half an hour, so
+that it gets the first --classes of it unless --full is given; ours then gets
+the same part.  --scaling: ours alone on ever more detections.  --memory: the
+command on the simulated set from files, in a process of its own.  --write: that
+set as JSON files.
 """
 
 import json
