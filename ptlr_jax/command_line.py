@@ -1,5 +1,6 @@
 """The command lines: flags to a checked, frozen configuration."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -147,8 +148,13 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     return
   try:
     run(sys.argv)
+    sys.stdout.flush()
   except InputError as error:
     sys.exit(_complain(error.lines, 2))
+  except BrokenPipeError:
+    # Whoever read our output has had enough; nothing more can be said.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
   except Diverged as error:
     sys.exit(_complain([str(error)], 1))
 

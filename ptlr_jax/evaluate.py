@@ -63,16 +63,21 @@ def _parse(argv: Sequence[str]) -> tuple[Options, dict[str, Any]]:
   return Options(**options), {name: values[name].value for name in _OWN}
 
 
-def _checked_output(given: str) -> Path | None:
+def _checked_output(given: str, options: Options) -> Path | None:
   """Where the result is written; refused before anything is computed."""
   if not given:
     return None
-  path = Path(given).expanduser()
+  path, fault = scoring.path_of("output", given), ""
+  read = ("ground_truth", "detections", "against", "ambiguous")
+  inputs = [scoring.path_of(flag, getattr(options, flag)) for flag in read]
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=path.parent):
       pass
-    fault = "it is a folder" if path.is_dir() else ""
+    if path.is_dir():
+      fault = "it is a folder"
+    elif path.resolve() in [other.resolve() for other in inputs]:
+      fault = "it is one of those that are read"
   except OSError as error:
     fault = str(error.strerror)
   if fault:
@@ -98,7 +103,7 @@ def run(argv: Sequence[str]) -> None:
   ]
   if missing:
     raise InputError(*missing)
-  output = _checked_output(own["output"])
+  output = _checked_output(own["output"], options)
   found = scoring.evaluate(options)
   if output:
     # Before anything is printed: a closed pipe loses nothing.

@@ -6,7 +6,7 @@ import numpy as np
 
 from ptlr_jax.upsampling import finite
 
-_CHUNK = 1_000_000  # pairs at once
+_CHUNK = 16_000  # pairs at once; more leave the cache and are slower
 _CROWDED = 100  # possible rivals of a segment, on average
 
 
@@ -40,11 +40,14 @@ def nms(
     return order
   group = np.zeros(len(order), np.int64) if group is None else group
   rule = _Rule(iou_threshold, float(plus_one), drop_equal)
-  start, end, group = start[order], end[order], group[order]
-  rivals = _Rivals(start, end, group, rule)
+  rank = np.empty_like(order)
+  rank[order] = np.arange(len(order))
+  rivals = _Rivals(start, end, group, rank, rule)
   if rivals.total > _CROWDED * len(order):
-    return order[_in_turn(start, end, group, rule)]
-  return order[_in_rounds(rivals)]
+    kept = _in_turn(start[order], end[order], group[order], rule)
+  else:
+    kept = _in_rounds(rivals)
+  return order[kept]
 
 
 class _Rule:
@@ -53,6 +56,8 @@ class _Rule:
   def __init__(self, threshold: float, extra: float, drop_equal: bool):
     self.threshold, self.extra = threshold, extra
     self.drop_equal = drop_equal
+    # Then even segments far apart drop each other.
+    self.enough_is_none = threshold < 0 or (threshold == 0 and drop_equal)
 
   def drops(
     self,
@@ -75,30 +80,35 @@ class _Rule:
 
 
 class _Rivals:
-  """Pairs that may drop each other, of segments sorted by rank.
+  """Pairs that may drop each other.
 
   Of two with an IoU above t the later one starts within (1 - t) of the length
   of the earlier one, so that by start each has its possible rivals next to it.
   """
 
   def __init__(
-    self, start: np.ndarray, end: np.ndarray, group: np.ndarray, rule: _Rule
+    self,
+    start: np.ndarray,
+    end: np.ndarray,
+    group: np.ndarray,
+    rank: np.ndarray,
+    rule: _Rule,
   ):
-    self.start, self.end, self.rule = start, end, rule
-    self.order = np.lexsort((start, group))
-    length = end - start + rule.extra
+    order = np.lexsort((start, group))
+    self.start, self.end, self.rank = start[order], end[order], rank[order]
+    self.rule = rule
+    length = self.end - self.start + rule.extra
     reach = np.clip(1 - rule.threshold, 0, 1) * length
     # With room for rounding; what is no rival is found out pair by pair.
-    reach = reach * (1 + 1e-9) + 1e-9 * (1 + np.abs(start))
-    if not (length > 0).all() or rule.threshold <= 0:
-      reach[:] = np.inf  # no overlap may be enough
-    starts, groups = start[self.order], group[self.order]
-    self.count = np.zeros(len(start), np.int64)
-    first = np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
-    for a, b in zip(first, np.append(first[1:], len(groups)), strict=True):
-      limit = starts[a:b] + reach[self.order[a:b]]
-      last = a + np.searchsorted(starts[a:b], limit, side="right")
-      self.count[a:b] = last - np.arange(a, b) - 1
+    reach = reach * (1 + 1e-9) + 1e-9 * (1 + np.abs(self.start))
+    if rule.enough_is_none or not (length > 0).all():
+      reach[:] = np.inf
+    limit, groups = self.start + reach, group[order]
+    last = np.zeros(len(order), np.int64)
+    first = np.flatnonzero(np.append(True, groups[1:] != groups[:-1])).tolist()
+    for a, b in zip(first, [*first[1:], len(groups)], strict=True):
+      last[a:b] = a + self.start[a:b].searchsorted(limit[a:b], side="right")
+    self.count = last - np.arange(len(order)) - 1
     self.total = int(self.count.sum())
 
   def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -106,17 +116,21 @@ class _Rivals:
     until = np.cumsum(self.count)
     a = 0
     while a < len(until):
-      limit = _CHUNK + (until[a - 1] if a else 0)
-      b = max(int(np.searchsorted(until, limit, side="right")), a + 1)
+      before = until[a] - self.count[a]
+      b = int(np.searchsorted(until, before + _CHUNK, side="right"))
+      b = max(b, a + 1)
       count = self.count[a:b]
-      one = np.repeat(np.arange(a, b), count)
-      first = np.repeat(np.cumsum(count) - count, count)
-      other = one + 1 + np.arange(len(one)) - first
-      one, other = self.order[one], self.order[other]
-      dropped = self.rule.drops(
-        self.start[one], self.end[one], self.start[other], self.end[other]
+      index = np.arange(a, b)
+      one = np.repeat(index, count)
+      # The first rival of each is the next one.
+      other = np.repeat(index + 1 - (until[a:b] - count - before), count)
+      other += np.arange(len(one))
+      dropped = np.flatnonzero(
+        self.rule.drops(
+          self.start[one], self.end[one], self.start[other], self.end[other]
+        )
       )
-      one, other = one[dropped], other[dropped]
+      one, other = self.rank[one[dropped]], self.rank[other[dropped]]
       yield np.minimum(one, other), np.maximum(one, other)
       a = b
 
@@ -129,8 +143,8 @@ def _in_rounds(rivals: _Rivals) -> np.ndarray:
   """
   parts = list(rivals.pairs())
   better, worse = (np.concatenate(part) for part in zip(*parts, strict=True))
-  undecided = np.ones(len(rivals.start), bool)
-  kept = np.zeros(len(rivals.start), bool)
+  undecided = np.ones(len(rivals.rank), bool)
+  kept = np.zeros(len(rivals.rank), bool)
   while len(better):
     safe = undecided.copy()
     safe[worse] = False

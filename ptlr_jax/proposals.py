@@ -90,13 +90,12 @@ def outer_inner_contrast(
   found: Runs,
   ring: float = 0.25,
   rounding: str = "up",
-  thresholded: bool = False,
+  kept: Runs | None = None,
 ) -> np.ndarray:
   """Mean inside each run minus mean of its ring (see `rings`), f64[R].
 
-  Without any position outside, the mean outside is 0.  `thresholded`: values
-  below the run's threshold count as 0; `found` must then be all runs that
-  `find_runs` gives.
+  Without any position outside, the mean outside is 0.  With `kept`, of rows as
+  those of `found` and in their order, values outside those runs count as 0.
   """
   sequence, row, start, end = found
   size = sums.of.size
@@ -108,41 +107,55 @@ def outer_inner_contrast(
   left, right = rings(start, end, size, ring, rounding)
   to_start, to_end = sums.until(sequence, start), sums.until(sequence, end)
   inside = to_end - to_start
-  if thresholded:
-    # Before a run come those of its row that lie to the left of it.
-    before = np.cumsum(inside) - inside
-    outside = before - _kept(sums, found, before, row, left)
-    outside += _kept(sums, found, before, row, right) - (before + inside)
-  else:
+  if kept is None:
     outside = to_start - sums.until(sequence, left)
     outside += sums.until(sequence, right) - to_end
+  else:
+    before = _before(sums, kept)
+    to_left, to_start, to_end, to_right = (
+      _until(sums, kept, before, row, position)
+      for position in (left, start, end, right)
+    )
+    outside = (to_start - to_left) + (to_right - to_end)
   around = (right - left) - (end - start)
   return inside / (end - start) - np.where(
     around > 0, outside / np.maximum(around, 1), 0.0
   )
 
 
-def _kept(
+def _before(sums: Sums, kept: Runs) -> np.ndarray:
+  """Sum over the runs of the same row that come before, f64[R].
+
+  A cumulative sum over all rows would lose digits to those that came before.
+  """
+  sequence, row, start, end = kept
+  inside = sums.until(sequence, end) - sums.until(sequence, start)
+  number = np.arange(len(row)) - np.searchsorted(row, row)
+  table = np.zeros((row.max(initial=-1) + 1, number.max(initial=-1) + 1))
+  table[row, number] = inside
+  return np.cumsum(table, axis=1)[row, number] - inside
+
+
+def _until(
   sums: Sums,
-  found: Runs,
+  kept: Runs,
   before: np.ndarray,
   row: np.ndarray,
   position: np.ndarray,
 ) -> np.ndarray:
   """Sum over the runs of a row up to a position, f64[Q].
 
-  With all runs of rows before; `before` f64[R] is that sum at each run's start.
+  i64[Q] row, one that has runs, i64[Q] position; `before` of `_before`.
   """
   width = sums.of.size + 1
-  keys = found.row * width + found.start
-  first = np.searchsorted(found.row, row)
+  keys = kept.row * width + kept.start
   at = np.searchsorted(keys, row * width + position, side="right") - 1
-  none = at < first  # left of the first run of the row
-  at = np.maximum(at, first)
-  sequence, start = found.sequence[at], found.start[at]
-  until = np.clip(position, start, found.end[at])
+  # Left of the first run of its row nothing comes before.
+  at = np.maximum(at, np.searchsorted(kept.row, row))
+  sequence, start = kept.sequence[at], kept.start[at]
+  until = np.clip(position, start, kept.end[at])
   part = sums.until(sequence, until) - sums.until(sequence, start)
-  return before[at] + np.where(none, 0.0, part)
+  return before[at] + part
 
 
 def propose(
@@ -196,11 +209,16 @@ def propose(
   if not count or not len(cas):
     return _union([])
   sequences = upsampled(cas[:, labels], upsample_factor, grid)
-  found = find_runs(sequences, np.asarray(thresholds), positive_runs)
+  levels = np.asarray(thresholds)
+  found = find_runs(sequences, levels, positive_runs)
+  kept = None
   if contrast == "cas":
     found = _distinct(found, sequences.size)
+  else:
+    # Under a threshold below 0 more is kept than runs with `positive_runs`.
+    kept = find_runs(sequences, levels) if positive_runs else found
   value = outer_inner_contrast(
-    sequences.sums(), found, ring, ring_rounding, contrast == "thresholded"
+    sequences.sums(), found, ring, ring_rounding, kept
   )
   seconds = seconds_per_segment / upsample_factor
   label = labels[found.sequence].astype(np.int64)

@@ -42,29 +42,24 @@ class Upsampled:
   shift: int
   size: int
 
-  def at(self, rows: np.ndarray, pieces: np.ndarray, m: np.ndarray):
-    """Values, f64[Q], of sequence, piece and place in it, i64[Q] each."""
-    # This form keeps a constant sequence constant to the last bit.
-    left, step = self.left[rows, pieces], self.step[rows, pieces]
-    return left + self.weights[m] * step
-
   def values(self) -> np.ndarray:
     """All of them, f64[C,N]."""
     piece, m = np.divmod(np.arange(self.size) + self.shift, len(self.weights))
+    # This form keeps a constant sequence constant to the last bit.
     return self.left[:, piece] + self.weights[m] * self.step[:, piece]
 
   def sums(self) -> "Sums":
     """For sums over runs of positions."""
     partial = np.concatenate([[0.0], np.cumsum(self.weights)])
     whole = len(self.weights) * self.left + partial[-1] * self.step
-    before = np.zeros((len(whole), whole.shape[1] + 1))
-    np.cumsum(whole, axis=1, out=before[:, 1:])
+    before = np.zeros_like(whole)
+    np.cumsum(whole[:, :-1], axis=1, out=before[:, 1:])
     return Sums(self, before, partial)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sums:
-  """Prefix sums: f64[C,P+1] before each piece, f64[F+1] of the weights."""
+  """Prefix sums: f64[C,P] before each piece, f64[F+1] of the weights."""
 
   of: Upsampled
   before: np.ndarray
@@ -75,13 +70,15 @@ class Sums:
 
     i64[Q] sequence, i64[Q] in 0..N -> f64[Q].
     """
-    factor = len(self.of.weights)
-    piece, m = np.divmod(positions + self.of.shift, factor)
-    found = self.before[rows, piece]
-    # Past the last piece nothing of another begins.
-    piece = np.minimum(piece, self.of.left.shape[1] - 1)
-    found += m * self.of.left[rows, piece]
-    return found + self.partial[m] * self.of.step[rows, piece]
+    factor, pieces = len(self.of.weights), self.of.left.shape[1]
+    place = positions + self.of.shift
+    # The end of the last piece counts as its F-th place: no other follows.
+    piece = np.minimum(place // factor, pieces - 1)
+    m = place - piece * factor
+    # Much faster flat than in two axes.
+    at = rows * pieces + piece
+    found = self.before.ravel()[at] + m * self.of.left.ravel()[at]
+    return found + self.partial[m] * self.of.step.ravel()[at]
 
 
 def upsampled(
@@ -136,34 +133,33 @@ def runs(
   last = left[:, piece] + sequences.weights[m] * step[:, piece]
   above = np.zeros((len(left), len(levels), piece + 4), bool)
   # Below every level before the first piece and after the last.
-  above[:, :, 1 : piece + 2] = left[:, None, : piece + 1] >= levels[:, None]
-  above[:, :, piece + 2] = last[:, None] >= levels
-  changes = above[:, :, 1:] != above[:, :, :-1]
-  # Much faster flat than in three axes.
-  sequence, level, edge = np.unravel_index(
-    np.flatnonzero(changes), changes.shape
+  np.greater_equal(
+    left[:, None, : piece + 1],
+    levels[:, None],
+    out=above[:, :, 1 : piece + 2],
   )
-  rising = above[sequence, level, edge + 1]
+  above[:, :, piece + 2] = last[:, None] >= levels
+  flat = above.ravel()
+  row, edge = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), piece + 4)
+  # As each row begins and ends below, changes are up and down in turn.
+  rising = np.arange(len(row)) % 2 == 0
   at = np.where(edge == 0, 0, size)
   inside = np.flatnonzero((edge > 0) & (edge < piece + 2))
+  sequence, level = np.divmod(row[inside], max(len(levels), 1))
   at[inside] = (
     (edge[inside] - 1) * factor
     - sequences.shift
     + _flips(
-      sequences,
-      sequence[inside],
-      edge[inside] - 1,
-      levels[level[inside]],
-      rising[inside],
+      sequences, sequence, edge[inside] - 1, levels[level], rising[inside]
     )
   )
-  row = sequence * len(levels) + level
   # A dip or a peak between two positions begins and ends at the same one.
   void = (at[1:] == at[:-1]) & (row[1:] == row[:-1])
-  kept = np.ones(len(at), bool)
-  kept[:-1] &= ~void
-  kept[1:] &= ~void
-  row, at = row[kept], at[kept]
+  if void.any():
+    kept = np.ones(len(at), bool)
+    kept[:-1] &= ~void
+    kept[1:] &= ~void
+    row, at = row[kept], at[kept]
   return row[::2], at[::2], at[1::2]
 
 
@@ -181,7 +177,8 @@ def _flips(
   """
   weights = sequences.weights
   factor = len(weights)
-  left, step = sequences.left[rows, pieces], sequences.step[rows, pieces]
+  at = rows * sequences.left.shape[1] + pieces
+  left, step = sequences.left.ravel()[at], sequences.step.ravel()[at]
 
   def flipped(m: np.ndarray) -> np.ndarray:
     return (left + weights[m] * step >= levels) == rising

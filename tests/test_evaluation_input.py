@@ -34,7 +34,11 @@ ENTRIES = {
   "score as text": (("score",), "0.9", "a score"),
   "score as truth": (("score",), True, "a score"),
   "no score": (("score",), None, "a score"),
-  "end first": (("segment",), [9, 3], "a segment that ends after its start"),
+  "end first": (
+    ("segment",),
+    [9, 3],
+    "a segment that does not end before",
+  ),
   "text in a segment": (("segment",), ["1", 3], "two numbers in seconds"),
   "one number": (("segment",), [1], r"a segment \[start, end\]"),
   "three numbers": (("segment",), [1, 2, 3], r"a segment \[start, end\]"),
@@ -130,9 +134,7 @@ def _replaced(value, path, odd):
 
 @pytest.mark.parametrize("which", ["truth", "found"])
 @pytest.mark.parametrize("lenient", [False, True])
-def test_any_odd_value_anywhere_is_a_result_orproblems_of(
-  tmp_path, which, lenient
-):
+def test_any_odd_value_anywhere_is_a_result_or_lines(tmp_path, which, lenient):
   sound = sample_truth() if which == "truth" else sample_results()
   places = list(_places(sound))
   rng = np.random.default_rng(0)

@@ -109,13 +109,13 @@ TABLE = {
   ),
   "evaluation.files": (
     "data.ambiguous data.annotation_files data.layouts.wtalc "
-    "evaluation.protocols"
+    "evaluation.columns evaluation.protocols"
   ),
   "evaluation.scoring": (
-    "detection_map errors evaluation.ambiguity evaluation.bootstrap "
-    "evaluation.ceilings evaluation.false_positives evaluation.files "
-    "evaluation.instances evaluation.precision evaluation.protocols "
-    "evaluation.sensitivity"
+    "numpy detection_map errors evaluation.ambiguity evaluation.bootstrap "
+    "evaluation.ceilings evaluation.columns evaluation.false_positives "
+    "evaluation.files evaluation.instances evaluation.precision "
+    "evaluation.protocols evaluation.sensitivity"
   ),
   "evaluation.report": "detection_map evaluation.protocols",
   # Data: NumPy, no models.

@@ -1,10 +1,13 @@
 """NMS: small numbers by hand, random ones by plain loops, both ways of it."""
 
+import json
+
 import numpy as np
 import plain_proposals
 import pytest
 
 from ptlr_jax import nms as module
+from ptlr_jax import proposals as pr
 from ptlr_jax.nms import nms
 
 
@@ -68,15 +71,20 @@ def test_groups_do_not_touch_each_other(monkeypatch, way):
   assert got.tolist() == [n for n in order if n in set(expected)]
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
 @pytest.mark.parametrize("drop_equal", [False, True])
-def test_segments_without_length_are_as_in_the_plain_loop(drop_equal):
+@pytest.mark.parametrize("way", ["rounds", "turn"])
+def test_segments_without_length_are_as_in_the_plain_loop(
+  monkeypatch, threshold, drop_equal, way
+):
+  monkeypatch.setattr(module, "_CROWDED", np.inf if way == "rounds" else -1)
   start = np.array([3.0, 3.0, 8.0, 0.0, 0.0])
   end = np.array([3.0, 3.0, 8.0, 9.0, 9.0])
   score = np.array([5.0, 4, 3, 2, 1])
   expected = plain_proposals.nms(
-    np.stack([start, end, score], 1), 0.5, False, drop_equal
+    np.stack([start, end, score], 1), threshold, False, drop_equal
   )
-  got = nms(start, end, score, 0.5, drop_equal=drop_equal)
+  got = nms(start, end, score, threshold, drop_equal=drop_equal)
   assert got.tolist() == expected
 
 
@@ -97,3 +105,23 @@ def test_thousands_of_nested_segments_stay_small(monkeypatch):
   half = np.linspace(1, 100, 4000)
   nms(200 - half, 200 + half, np.random.default_rng(0).random(4000), 0.1)
   assert not built
+
+
+def test_merge_and_results():
+  def proposals(*rows):
+    columns = list(zip(*rows, strict=True))
+    return pr.Proposals(np.array(columns[0]), *np.array(columns[1:], float))
+
+  ots = proposals((1, 0, 10, 0.5), (0, 0, 10, 0.25))
+  rts = proposals((1, 0, 9, 0.75), (0, 20, 30, 0.25), (1, 8, 18, 0.125))
+  # Class 1 keeps [0, 9] over [0, 10] (IoU 0.9); [8, 18] overlaps it by 1 of 18.
+  # Class 0's [0, 10] does not meet class 1's; equal scores in source order.
+  merged = pr.merge([ots, rts], 0.7)
+  assert pr.to_results(merged, ["Jump", "Run"]) == [
+    {"label": "Run", "score": 0.75, "segment": [0, 9]},
+    {"label": "Jump", "score": 0.25, "segment": [0, 10]},
+    {"label": "Jump", "score": 0.25, "segment": [20, 30]},
+    {"label": "Run", "score": 0.125, "segment": [8, 18]},
+  ]
+  results = pr.to_results(merged, ["Jump", "Run"])
+  assert json.loads(json.dumps(results)) == results

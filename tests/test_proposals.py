@@ -1,7 +1,5 @@
 """Proposals and NMS: small numbers by hand, random ones by plain loops."""
 
-import json
-
 import numpy as np
 import plain_proposals
 import pytest
@@ -144,8 +142,8 @@ def test_proposals_and_nms_are_those_of_the_plain_reading(
       "offset": 1.5,
       **OPTIONS[options],
     }
-    if shape == "below 0" and options != "default":
-      how["thresholds"] = [0.01, 0.5]
+    if shape == "below 0":
+      how["thresholds"] = [-0.5, -0.1, 0.0, 0.01, 0.5]
     got = pr.propose(cas, scores, [2, 0], **how)
     expected = plain_proposals.propose(cas, scores, [2, 0], **how)
     rows = np.stack(got, 1)
@@ -189,6 +187,24 @@ def test_runs_and_sums_are_those_of_the_sequence_itself(grid, factor):
         [values[c, i:j].sum() for i, j in zip(a, b, strict=True)],
         atol=1e-11,
       )
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_class_among_others_is_the_class_alone_to_the_last_bit(options):
+  # Else what other classes and thresholds sum up to costs digits.
+  rng = np.random.default_rng(0)
+  cas, scores = 1e3 * rng.uniform(size=(80, 12)), rng.uniform(size=12)
+  how = {
+    "thresholds": np.arange(21) * 40.0,
+    "upsample_factor": 24,
+    "seconds_per_segment": 0.64,
+    **OPTIONS[options],
+  }
+  every = pr.propose(cas, scores, np.arange(12), **how)
+  for c in range(12):
+    alone = pr.propose(cas, scores, [c], **how)
+    for one, all_of_them in zip(alone, every, strict=True):
+      np.testing.assert_array_equal(one, all_of_them[every.label == c])
 
 
 def _propose(cas, thresholds, **options):
@@ -245,26 +261,6 @@ def test_empty():
     assert pr.to_results(found, ["Jump", "Run"]) == []
   none = np.zeros(0)
   assert nms(none, none, none, 0.5).tolist() == []
-
-
-def test_merge_and_results():
-  def proposals(*rows):
-    columns = list(zip(*rows, strict=True))
-    return pr.Proposals(np.array(columns[0]), *np.array(columns[1:], float))
-
-  ots = proposals((1, 0, 10, 0.5), (0, 0, 10, 0.25))
-  rts = proposals((1, 0, 9, 0.75), (0, 20, 30, 0.25), (1, 8, 18, 0.125))
-  # Class 1 keeps [0, 9] over [0, 10] (IoU 0.9); [8, 18] overlaps it by 1 of 18.
-  # Class 0's [0, 10] does not meet class 1's; equal scores in source order.
-  merged = pr.merge([ots, rts], 0.7)
-  assert pr.to_results(merged, ["Jump", "Run"]) == [
-    {"label": "Run", "score": 0.75, "segment": [0, 9]},
-    {"label": "Jump", "score": 0.25, "segment": [0, 10]},
-    {"label": "Jump", "score": 0.25, "segment": [20, 30]},
-    {"label": "Run", "score": 0.125, "segment": [8, 18]},
-  ]
-  results = pr.to_results(merged, ["Jump", "Run"])
-  assert json.loads(json.dumps(results)) == results
 
 
 def test_refuses():

@@ -118,8 +118,9 @@ class _Twice(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   found = dict(pairs)
   if len(found) < len(pairs):
-    keys = [key for key, _ in pairs]
-    twice = next(key for key in keys if keys.count(key) > 1)
+    seen: set[str] = set()
+    # `add` gives None: the first key that was there before.
+    twice = next(key for key, _ in pairs if key in seen or seen.add(key))
     raise _Twice(f"the key {twice!r:.60} twice")
   return found
 
@@ -166,10 +167,12 @@ def read_database(
   database = parsed.get("database") if isinstance(parsed, dict) else None
   if not isinstance(database, dict):
     came = (
-      list(parsed)[:5] if isinstance(parsed, dict) else type(parsed).__name__
+      f"{list(parsed)[:5]}"
+      if isinstance(parsed, dict)
+      else type(parsed).__name__
     )
     problems.append(
-      f"{path}: expected {expected}, came {came}; write it in this form"
+      f"{path}: expected {expected}, came {came:.60}; write it in this form"
     )
     return {}
   return by_id(path, database, problems, canonical, notes)

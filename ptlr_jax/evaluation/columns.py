@@ -91,8 +91,8 @@ def _in_order(ends: np.ndarray) -> np.ndarray:
   return (ends[:, 0] <= ends[:, 1]) & (np.abs(ends) < MAX_SECONDS).all(1)
 
 
-def _number(value: Any, texts: bool) -> float:
-  """The number, or NaN."""
+def number(value: Any, texts: bool) -> float:
+  """The number that a value is, as text only with `texts`; or NaN."""
   if isinstance(value, bool) or (isinstance(value, str) and not texts):
     return math.nan
   try:
@@ -101,7 +101,7 @@ def _number(value: Any, texts: bool) -> float:
     return math.nan
 
 
-def _checked(
+def checked(
   item: Any, scored: bool
 ) -> tuple[str, tuple[str, float, float, float]]:
   """What is wrong with an entry, or "", and its label, start, end, score."""
@@ -111,20 +111,24 @@ def _checked(
     return f"an object with {', '.join(keys)}, came {item!r:.60}", none
   if lacking := [key for key in keys if key not in item]:
     return f"the key {lacking[0]}, came {list(item)!r:.60}", none
-  label, segment, score = item["label"], item["segment"], item.get("score", 0.0)
+  label, segment = item["label"], item["segment"]
+  score = item["score"] if scored else 0.0
   if not isinstance(label, str) or not _is_name(label):
     return f"a class name as label, came {label!r:.60}", none
   if not isinstance(segment, list | tuple) or len(segment) != 2:
     return f"a segment [start, end], came {segment!r:.60}", none
-  start, end = (_number(value, not scored) for value in segment)
-  number = _number(score, False)
+  start, end = (number(value, not scored) for value in segment)
+  grade = number(score, False)
   if not abs(start) < MAX_SECONDS or not abs(end) < MAX_SECONDS:
     return f"a segment of two numbers in seconds, came {segment!r:.60}", none
   if end < start:
-    return f"a segment that ends after its start, came {segment!r:.60}", none
-  if not math.isfinite(number):
+    return (
+      f"a segment that does not end before its start, came {segment!r:.60}",
+      none,
+    )
+  if not math.isfinite(grade):
     return f"a score that is a finite number, came {score!r:.60}", none
-  return "", (label, start, end, number)
+  return "", (label, start, end, grade)
 
 
 def _one_by_one(
@@ -142,7 +146,7 @@ def _one_by_one(
       )
       continue
     for n, item in enumerate(items):
-      fault, row = _checked(item, scored)
+      fault, row = checked(item, scored)
       if fault:
         problems.append(
           f"{where}: {video}: {noun} {n}: expected {fault}; correct it"

@@ -1,7 +1,7 @@
 """Ground truth and detections from files, with a line for all that is wrong."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ptlr_jax.data.annotation_files import (
   read_json,
 )
 from ptlr_jax.data.layouts import wtalc
+from ptlr_jax.evaluation import columns
 from ptlr_jax.evaluation.protocols import Protocol
 
 AMBIGUOUS = "Ambiguous"  # the THUMOS kit's class of such stretches
@@ -39,28 +40,31 @@ def read_ground_truth(
   subset: str,
   notes: list[str],
   problems: list[str],
+  faults: list[str],
 ) -> GroundTruth:
   """A JSON file of the ActivityNet form, or W-TALC's folder of annotations.
+
+  `problems` are of the file, `faults` of single entries, which are left out.
 
   `subset` is its name in the file, in any case; "" takes the only one or else
   the first of the protocol's.
   """
-  if path.is_dir():
+  if _is_folder(path):
     database, stretches = _wtalc(path, notes, problems)
   else:
     database = read_database(path, problems, canonical_id, notes)
-    stretches = _pop_ambiguous(database)
+    stretches = _pop_ambiguous(path, database, faults)
     if stretches:
       notes.append(
         f"{path}: {sum(map(len, stretches.values()))} annotations are called "
         f"{AMBIGUOUS}: they are stretches, not instances"
       )
-  subsets: dict[str, list[str]] = {}
-  for video, entry in database.items():
-    said = entry.get("subset", "") if isinstance(entry, dict) else ""
-    name = said.lower() if isinstance(said, str) else ""
-    subsets.setdefault(name, []).append(video)
+  subsets = _subsets(path, database, faults)
   chosen = _subset(path, list(subsets), protocol, subset, problems)
+  if chosen and "" in subsets:
+    notes.append(
+      f"{path}: {len(subsets[''])} videos have no subset and are not scored"
+    )
   kept = {video: database[video] for video in subsets.get(chosen, ())}
   labels = {
     item["label"]
@@ -71,35 +75,63 @@ def read_ground_truth(
   return GroundTruth(path, chosen, kept, frozenset(labels), stretches)
 
 
+def _is_folder(path: Path) -> bool:
+  try:
+    return path.is_dir()
+  except OSError:  # a name too long; reading it says so
+    return False
+
+
+def _subsets(
+  path: Path, database: Mapping[str, Any], problems: list[str]
+) -> dict[str, list[str]]:
+  """The videos of each subset, "" for those without."""
+  found: dict[str, list[str]] = {}
+  for video, entry in database.items():
+    if not isinstance(entry, dict):
+      problems.append(
+        f"{path}: {video}: expected an object with subset and annotations, "
+        f"came {entry!r:.60}; correct it"
+      )
+      continue
+    name = entry.get("subset", "")
+    if isinstance(name, str):
+      found.setdefault(name.lower(), []).append(video)
+    else:
+      problems.append(
+        f"{path}: {video}: expected a subset's name, came {name!r:.60}; "
+        "correct it"
+      )
+  return found
+
+
 def _items(entry: Any) -> list[Any]:
   items = entry.get("annotations") if isinstance(entry, dict) else None
   return items if isinstance(items, list) else []
 
 
-def _pop_ambiguous(database: dict[str, Any]) -> ambiguous.Stretches:
+def _is_ambiguous(item: Any) -> bool:
+  return isinstance(item, dict) and item.get("label") == AMBIGUOUS
+
+
+def _pop_ambiguous(
+  path: Path, database: dict[str, Any], problems: list[str]
+) -> ambiguous.Stretches:
   """Takes the annotations called Ambiguous out of the entries."""
-  found: ambiguous.Stretches = {}
+  taken = {}
   for video, entry in database.items():
     items = _items(entry)
-    kept = [
-      item
-      for item in items
-      if not (isinstance(item, dict) and item.get("label") == AMBIGUOUS)
-    ]
-    if len(kept) < len(items):
+    if any(map(_is_ambiguous, items)):
+      taken[video] = [item for item in items if _is_ambiguous(item)]
+      kept = [item for item in items if not _is_ambiguous(item)]
       database[video] = {**entry, "annotations": kept}
-      for item in items:
-        if item not in kept:
-          found.setdefault(video, []).append(_span(item))
-  return {video: spans for video, spans in found.items() if spans}
-
-
-def _span(item: Mapping[str, Any]) -> tuple[float, float]:
-  try:
-    start, end = map(float, item["segment"])
-  except (KeyError, TypeError, ValueError):
-    return 0.0, 0.0  # over nothing
-  return start, end
+  where = f"{path}: among those called {AMBIGUOUS}"
+  rows = columns.read(taken, False, where, problems)
+  found: ambiguous.Stretches = {}
+  videos = list(taken)
+  for n, start, end in zip(rows.video, rows.start, rows.end, strict=True):
+    found.setdefault(videos[n], []).append((float(start), float(end)))
+  return found
 
 
 def _wtalc(
@@ -140,7 +172,7 @@ def _subset(
   if wanted:
     if there and wanted.lower() not in there:
       problems.append(
-        f"{path}: expected a subset among {', '.join(map(repr, there))}, came "
+        f"{path}: expected a subset among {_names(there)}, came "
         f"--subset={wanted}"
       )
     return wanted.lower()
@@ -150,9 +182,13 @@ def _subset(
   if there and not usual:
     problems.append(
       f"{path}: expected a subset among {', '.join(protocol.subsets)}, came "
-      f"{', '.join(map(repr, there))}; pass --subset="
+      f"{_names(there)}; pass --subset="
     )
   return usual[0] if usual else ""
+
+
+def _names(subsets: Sequence[str]) -> str:
+  return ", ".join(repr(name) if name else "none" for name in subsets)
 
 
 def read_results(
@@ -177,12 +213,12 @@ def read_results(
 def unknown_labels(
   path: Path, results: Mapping[str, Any], truth: GroundTruth
 ) -> list[str]:
-  """A line for each detection of a class that the ground truth lacks."""
+  """A line for each sound detection of a class that the ground truth lacks."""
   lines = []
   for video, items in results.items():
     for n, item in enumerate(items if isinstance(items, list) else ()):
-      label = item.get("label") if isinstance(item, dict) else None
-      if isinstance(label, str) and label not in truth.labels:
+      fault, (label, *_) = columns.checked(item, True)
+      if not fault and label not in truth.labels:
         lines.append(
           f"{path}: {video}: detection {n}: expected a class of {truth.path}, "
           f"came {label!r:.60}; rename it, or pass another --ground_truth="

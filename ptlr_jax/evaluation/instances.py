@@ -93,7 +93,13 @@ def truth_of(
     label=_indexes(found.labels, index),
     start=start,
     end=end,
-    duration=np.array([_duration(entry) for entry in kept.values()], float),
+    duration=np.array(
+      [
+        _duration(f"{where}: {video}", entry, problems)
+        for video, entry in kept.items()
+      ],
+      float,
+    ),
   )
 
 
@@ -142,13 +148,19 @@ def _indexes(names: Sequence[str], index: Mapping[str, int]) -> np.ndarray:
   return np.fromiter(found, np.int64, len(names))
 
 
-def _duration(entry: Any) -> float:
-  """A video's duration in seconds; NaN where the entry has none above 0."""
+def _duration(where: str, entry: Any, problems: list[str]) -> float:
+  """A video's duration in seconds; NaN where the entry has none."""
   value = entry.get("duration") if isinstance(entry, dict) else None
-  try:
-    return float(value) if value and float(value) > 0 else np.nan
-  except (TypeError, ValueError):
+  if value is None:
     return np.nan
+  number = columns.number(value, True)
+  if 0.01 <= number < columns.MAX_SECONDS:
+    return number
+  problems.append(
+    f"{where}: expected a duration of 0.01 s or more, came {value!r:.60}; "
+    "correct it, or remove it"
+  )
+  return np.nan
 
 
 def _segments(seconds: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
 """From files and options to the whole result of an evaluation."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from ptlr_jax import detection_map
 from ptlr_jax.errors import InputError
@@ -16,10 +19,18 @@ from ptlr_jax.evaluation import (
   protocols,
   sensitivity,
 )
+from ptlr_jax.evaluation.columns import MAX_SECONDS
 from ptlr_jax.evaluation.files import GroundTruth
-from ptlr_jax.evaluation.instances import Truth, detections_of, truth_of
+from ptlr_jax.evaluation.instances import (
+  Detections,
+  Truth,
+  detections_of,
+  truth_of,
+)
 from ptlr_jax.evaluation.precision import Scored
 from ptlr_jax.evaluation.protocols import Protocol
+
+_Given = tuple[Detections, np.ndarray | None]
 
 
 class Options(NamedTuple):
@@ -40,6 +51,17 @@ class Options(NamedTuple):
   lenient: bool = False
 
 
+def path_of(flag: str, given: str) -> Path:
+  """The path that a flag names."""
+  try:
+    return Path(given).expanduser()
+  except RuntimeError as error:
+    raise InputError(
+      f"--{flag}={given}: expected a path, came one that cannot be followed: "
+      f"{error}; write it whole"
+    ) from None
+
+
 def _checked(options: Options) -> Protocol:
   """The protocol; refuses flags that nothing can be done with."""
   problems = []
@@ -49,68 +71,75 @@ def _checked(options: Options) -> Protocol:
       f"--protocol: expected one of {', '.join(known)}, or list, got "
       f"{options.protocol!r}"
     )
+  elif options.tiou not in known[options.protocol].tious:
+    tious = (f"{tiou:g}" for tiou in known[options.protocol].tious)
+    problems.append(
+      f"--tiou: expected a threshold of {options.protocol}, one of "
+      f"{', '.join(tious)}, got {options.tiou:g}"
+    )
   if options.ambiguous_rule not in ambiguity.RULES:
     problems.append(
       f"--ambiguous_rule: expected one of {', '.join(ambiguity.RULES)}, got "
       f"{options.ambiguous_rule!r}"
+    )
+  elif options.ambiguous_rule != "kit" and not options.ambiguous:
+    problems.append(
+      "--ambiguous_rule: expected stretches to use it on, got none; pass "
+      "--ambiguous=FILE or --ambiguous=ground_truth"
     )
   if 0 < options.bootstrap < 100:
     problems.append(
       "--bootstrap: expected 100 resamples or more, or 0 for none, got "
       f"{options.bootstrap}"
     )
-  if not options.grid > 0:
+  if not 0 < options.grid < MAX_SECONDS:
     problems.append(f"--grid: expected seconds above 0, got {options.grid}")
   if problems:
     raise InputError(*problems)
-  protocol = known[options.protocol]
-  if options.diagnosis and options.tiou not in protocol.tious:
-    raise InputError(
-      f"--tiou: expected a threshold of {protocol.name}, one of "
-      f"{', '.join(f'{tiou:g}' for tiou in protocol.tious)}, got "
-      f"{options.tiou:g}"
-    )
-  return protocol
+  return known[options.protocol]
 
 
 class _Reader:
-  """Reads files and scores; keeps what was noted and left out."""
+  """Reads the files; keeps what was noted, left out and wrong."""
 
   def __init__(self, options: Options, protocol: Protocol):
     self.options, self.protocol = options, protocol
     self.notes: list[str] = []
     self.skipped: dict[str, int] = {}
+    self.problems: list[str] = []
     self.truth, self.ground_truth = self._ground_truth()
     self.stretches = self._stretches()
 
   def _refuse(self, problems: Sequence[str], flag: str) -> None:
-    if problems:
-      raise InputError(
-        *(p.replace("--config.data.root=", f"--{flag}=") for p in problems)
-      )
+    """What is wrong with a file as a whole."""
+    self.problems += (
+      p.replace("--config.data.root=", f"--{flag}=") for p in problems
+    )
 
   def _skip(self, problems: Sequence[str], path: Path, noun: str) -> None:
     """Entries that cannot be scored: refused, or counted."""
-    if problems and not self.options.lenient:
-      raise InputError(
-        *(f"{line}, or pass --lenient to leave it out" for line in problems)
+    if not self.options.lenient:
+      self.problems += (
+        f"{line}, or pass --lenient to leave it out" for line in problems
       )
-    if problems:
+    elif problems:
       self.skipped[str(path)] = len(problems)
-      self.notes += [*problems[:3]]
-      self.notes.append(f"{path}: {len(problems)} {noun} left out, as above")
+      self.notes += problems[:3]
+      shown = "" if len(problems) <= 3 else ", the first three of them above"
+      self.notes.append(f"{path}: {len(problems)} {noun} left out{shown}")
 
   def _ground_truth(self) -> tuple[Truth, GroundTruth]:
-    path = Path(self.options.ground_truth).expanduser()
+    path = path_of("ground_truth", self.options.ground_truth)
     problems: list[str] = []
+    faults: list[str] = []
     said = files.read_ground_truth(
-      path, self.protocol, self.options.subset, self.notes, problems
+      path, self.protocol, self.options.subset, self.notes, problems, faults
     )
     self._refuse(problems, "ground_truth")
-    truth = truth_of(said.database, self.protocol, str(path), problems)
-    self._skip(problems, path, "annotations")
-    if not truth.labels:
-      raise InputError(
+    truth = truth_of(said.database, self.protocol, str(path), faults)
+    self._skip(faults, path, "annotations")
+    if not truth.labels and not self.problems:
+      self.problems.append(
         f"{path}: expected instances in the subset {said.subset!r}, came "
         f"{len(said.database)} videos with none; pass another --subset="
       )
@@ -126,40 +155,47 @@ class _Reader:
     given = self.options.ambiguous
     if not given:
       return {}
-    if given == "ground_truth":
-      found = self.ground_truth.stretches
-      if not found:
-        raise InputError(
-          f"--ambiguous=ground_truth: expected ambiguous stretches in "
-          f"{self.ground_truth.path}, came none; pass their file"
-        )
-      return found
     problems: list[str] = []
-    found = files.ambiguous.read_stretches(Path(given).expanduser(), problems)
+    path = self.ground_truth.path
+    found = self.ground_truth.stretches
+    if given != "ground_truth":
+      path = path_of("ambiguous", given)
+      found = files.ambiguous.read_stretches(path, problems)
     self._refuse(problems, "ambiguous")
+    if not found and not self.problems:
+      self.problems.append(
+        f"--ambiguous={given}: expected ambiguous stretches in {path}, came "
+        "none; pass a file of lines VIDEO START END"
+      )
     return found
 
-  def score(self, given: str, flag: str) -> Scored:
-    """The detections of a file under the protocol."""
-    path = Path(given).expanduser()
+  def detections(self, given: str, flag: str) -> _Given:
+    """The detections of a file, and which of them are ambiguous."""
+    path = path_of(flag, given)
     problems: list[str] = []
     results = files.read_results(path, self.notes, problems)
     self._refuse(problems, flag)
+    entries: list[str] = []
     found = detections_of(
-      results, self.truth, self.protocol, str(path), problems
+      results, self.truth, self.protocol, str(path), entries
     )
-    if set(found.ignored) - self.ground_truth.labels:
-      problems += files.unknown_labels(path, results, self.ground_truth)
-    self._skip(problems, path, "detections")
-    ambiguous, rule = None, self.options.ambiguous_rule
-    if self.stretches:
-      found, ambiguous, number = ambiguity.applied(
-        found, self.stretches, self.protocol, rule
-      )
-      self.notes.append(
-        f"{path}: {number} detections lie over ambiguous stretches, rule {rule}"
-      )
-    return precision.score(self.truth, found, self.protocol, ambiguous)
+    # Where the ground truth is broken nothing is known of its classes.
+    unknown = set(found.ignored) - self.ground_truth.labels
+    if unknown and not self.problems:
+      entries += files.unknown_labels(path, results, self.ground_truth)
+    self._skip(entries, path, "detections")
+    kept = {x: n for x, n in found.ignored.items() if x not in unknown}
+    found = dataclasses.replace(found, ignored=kept)
+    if not self.stretches:
+      return found, None
+    rule = self.options.ambiguous_rule
+    found, ambiguous, number = ambiguity.applied(
+      found, self.stretches, self.protocol, rule
+    )
+    self.notes.append(
+      f"{path}: {number} detections lie over ambiguous stretches, rule {rule}"
+    )
+    return found, ambiguous
 
 
 def diagnose(scored: Scored, tiou: float, grid: float) -> dict[str, Any]:
@@ -173,17 +209,21 @@ def diagnose(scored: Scored, tiou: float, grid: float) -> dict[str, Any]:
   }
 
 
+def _results(options: Options) -> dict[str, str]:
+  """The results files by their flags."""
+  given = {"detections": options.detections, "against": options.against}
+  return {flag: path for flag, path in given.items() if path}
+
+
 def _names(options: Options) -> list[str]:
   """What the files are called in tables: as little as tells them apart."""
-  paths = [
-    Path(p).absolute() for p in (options.detections, options.against) if p
-  ]
-  parts = [path.with_suffix("").parts[1:] for path in paths]
+  paths = [path_of(*item).absolute() for item in _results(options).items()]
+  parts = [(*path.parts[:-1], path.stem) for path in paths]
   for size in range(1, max(map(len, parts)) + 1):
     names = ["/".join(part[-size:]) for part in parts]
     if len(set(names)) == len(names):
       return names
-  return ["detections", "against"]
+  return ["detections", "against"][: len(paths)]
 
 
 def evaluate(options: Options) -> dict[str, Any]:
@@ -191,9 +231,15 @@ def evaluate(options: Options) -> dict[str, Any]:
   protocol = _checked(options)
   reader = _Reader(options, protocol)
   names = _names(options)
-  scored = [reader.score(options.detections, "detections")]
-  if options.against:
-    scored.append(reader.score(options.against, "against"))
+  given = [
+    reader.detections(path, flag) for flag, path in _results(options).items()
+  ]
+  if reader.problems:
+    raise InputError(*reader.problems)
+  scored = [
+    precision.score(reader.truth, found, protocol, ambiguous)
+    for found, ambiguous in given
+  ]
   results = {
     name: detection_map.summary(each)
     for name, each in zip(names, scored, strict=True)
