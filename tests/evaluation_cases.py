@@ -126,3 +126,28 @@ def problems_of(folder, *args, **options):
     run(folder, *args, **options)
   assert all("\n" not in line for line in caught.value.problems)
   return caught.value.problems
+
+
+def one_problem(folder, *args, **options):
+  """The only line of `problems_of`."""
+  (line,) = problems_of(folder, *args, **options)
+  return line
+
+
+def random_files(seed=0, **options):
+  """Random files; those of one subset, all with a duration."""
+  truth, results = random_case(seed, **options)
+  entries = {
+    video: {"subset": "test", "duration": 60.0, "annotations": items}
+    for video, items in truth.items()
+  }
+  return {"database": entries}, {"results": results}
+
+
+def complete_json(path):
+  """Its value; refuses NaN and Infinity, which are no JSON."""
+
+  def refuse(name):
+    raise AssertionError(name)
+
+  return json.loads(path.read_text(), parse_constant=refuse)

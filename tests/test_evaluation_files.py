@@ -5,39 +5,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from evaluation_cases import (
   detection,
   instance,
+  one_problem,
   problems_of,
-  random_case,
+  random_files,
   run,
   sample_results,
   sample_truth,
 )
 from layout_fixture import CLASSES, tiny_splits, write_wtalc
 
-from ptlr_jax.errors import InputError
-
 BAD = ("video_test_0000270", "video_test_0001496")
-
-
-def _one(folder, *args, **options):
-  (line,) = problems_of(folder, *args, **options)
-  return line
-
-
-def _case(seed=0, **options):
-  """Random files; those of one subset, all with a duration."""
-  truth, results = random_case(seed, **options)
-  entries = {
-    video: {"subset": "test", "duration": 60.0, "annotations": items}
-    for video, items in truth.items()
-  }
-  return {"database": entries}, {"results": results}
 
 
 # Files that are no files of the form.
@@ -65,7 +47,7 @@ def test_a_file_of_another_form_is_a_line(tmp_path, which, name):
   text, said = FILES[name]
   given = {which: text, **dict.fromkeys(set(FORMS) - {which})}
   for more in ((), ("--lenient",)):
-    line = _one(tmp_path, given["truth"], given["found"], *more)
+    line = one_problem(tmp_path, given["truth"], given["found"], *more)
     path, key = tmp_path / f"{which}.json", FORMS[which][0]
     assert line.startswith(f'{path}: expected {{"{key}": {{VIDEO')
     assert said in line
@@ -81,7 +63,7 @@ def test_what_cannot_be_read_names_the_file_and_its_flag(tmp_path, flag):
     "": folder,
   }.items():
     path = tmp_path / name
-    line = _one(tmp_path, None, None, f"--{flag}={path}")
+    line = one_problem(tmp_path, None, None, f"--{flag}={path}")
     assert line.startswith(f"{path}: expected a ")
     assert f"--{flag}=" in line
     assert said in line
@@ -93,7 +75,7 @@ def test_a_video_with_and_without_v_is_a_line(tmp_path, which):
   inner = (truth["database"], results["results"])[which == "found"]
   inner["abcdefgh-_1"] = inner["u"]
   inner["v_abcdefgh-_1"] = inner["u"]
-  line = _one(tmp_path, truth, results)
+  line = one_problem(tmp_path, truth, results)
   assert f"{which}.json: expected every video once, came abcdefgh-_1" in line
   assert "leave one of them" in line
 
@@ -102,14 +84,16 @@ def test_a_video_with_and_without_v_is_a_line(tmp_path, which):
 def test_an_id_that_no_video_has_is_a_line(tmp_path, video):
   results = sample_results()
   results["results"][video] = []
-  line = _one(tmp_path, None, results)
+  line = one_problem(tmp_path, None, results)
   assert "found.json: expected an id that can be a file's name" in line
 
 
 def test_annotations_that_are_missing_are_a_line(tmp_path):
   truth = sample_truth()
   del truth["database"]["v"]["annotations"]
-  assert "v: expected a list of annotations, came None" in _one(tmp_path, truth)
+  assert "v: expected a list of annotations, came None" in one_problem(
+    tmp_path, truth
+  )
 
 
 def test_a_line_of_ambiguous_stretches_that_is_none_has_its_number(tmp_path):
@@ -127,7 +111,7 @@ def test_a_line_of_ambiguous_stretches_that_is_none_has_its_number(tmp_path):
 
 def _with_faults():
   """Random files with faults, the same without, and how many there are."""
-  truth, results = _case(3)
+  truth, results = random_files(3)
   broken_truth, broken = copy.deepcopy(truth), copy.deepcopy(results)
   for entry in broken_truth["database"].values():
     entry["annotations"].insert(0, instance("c0", 9, 3))
@@ -298,244 +282,3 @@ def test_a_folder_of_wtalc_is_the_same_as_its_json(tmp_path):
   kit = run(tmp_path, *given, flag, "--ambiguous=ground_truth")
   assert kit["averages"]["0.1:0.9"] > plain["averages"]["0.1:0.9"]
   assert any("1 detections lie over" in note for note in kit["notes"])
-
-
-# What is printed and written.
-
-
-def _rows_of(printed, head):
-  """The cells of a printed table, {row: [cell]}, from its head on."""
-  lines = printed[printed.index(f"\n{head}") + 1 :].split("\n\n")[0]
-  rows = [line.rsplit(maxsplit=13) for line in lines.splitlines()]
-  return {row[0].strip(): row[1:] for row in rows}
-
-
-def _is_complete(path):
-  """Its value; refuses NaN and Infinity, which are no JSON."""
-
-  def refuse(name):
-    raise AssertionError(name)
-
-  return json.loads(path.read_text(), parse_constant=refuse)
-
-
-def test_what_is_printed_is_what_is_written(tmp_path, capsys):
-  truth, results = _case(7, whole=True)
-  other = tmp_path / "other.json"
-  other.write_text(json.dumps(_case(8)[1]))
-  flags = ("--bootstrap=100", "--diagnosis", "--per_class")
-  run(tmp_path, truth, results, f"--against={other}", *flags)
-  printed = capsys.readouterr().out
-  found = _is_complete(tmp_path / "metrics.json")
-  rows = _rows_of(printed, "tIoU")
-  values = {
-    "found": {**found["mAP"], **found["averages"]},
-    "other": {
-      **found["others"]["other"]["mAP"],
-      **found["others"]["other"]["averages"],
-    },
-  }
-  keys = list(values["found"])
-  assert rows["tIoU"] == [k if ":" in k else f"{float(k):g}" for k in keys]
-  for name, of_file in values.items():
-    assert rows[name] == [f"{100 * of_file[key]:.1f}" for key in keys]
-  compared = found["against"]["other"]
-  assert rows["found - other"] == [
-    f"{100 * compared[key]['difference']:+.1f}" for key in keys
-  ]
-  for n, name in enumerate(("from", "to")):  # the last ones, of the difference
-    assert rows[name] == [
-      f"{100 * compared[key]['interval'][n]:.1f}" for key in keys
-    ]
-  for key in keys:
-    low, high = compared[key]["interval"]
-    assert low <= high
-    assert compared[key]["difference"] == pytest.approx(
-      values["found"][key] - values["other"][key], abs=1e-12
-    )
-  counts = found["counts"]
-  assert (
-    f"{counts['videos']} videos, {counts['instances']} instances of "
-    f"{counts['classes']} classes\n"
-  ) in printed
-  for key, mean in found["mAP"].items():
-    aps = [ap[key] for ap in found["per_class"].values()]
-    assert mean == pytest.approx(np.mean(aps))
-  for kind, count in found["false_positives"]["counts"].items():
-    assert f"\n{kind} " in printed
-    assert count >= 0
-  assert found["settings"]["against"] == str(other)
-
-
-@pytest.mark.parametrize("protocol", ["thumos14-snippet", "activitynet"])
-@pytest.mark.parametrize(
-  "items",
-  [
-    [],
-    [detection("Swim", 0, 9, 1)],
-    [detection("Jump", 3, 3, 0)],
-    [detection("Jump", 0, 10, -1e308), detection("Jump", 0, 10, 1e308)],
-    [detection("Jump", -9e8, 9e8, 1)],
-  ],
-)
-def test_extremes_are_complete_json(tmp_path, protocol, items):
-  flags = ("--diagnosis", "--bootstrap=100", "--ambiguous_rule=kit")
-  other = tmp_path / "other.json"
-  other.write_text(json.dumps(sample_results()))
-  truth = sample_truth()
-  truth["database"]["u"]["annotations"].append(instance("Run", 4, 4))
-  given = {"results": {"u": items, "x": items}}
-  flags += (f"--against={other}", "--subset=test")
-  run(tmp_path, truth, given, *flags, protocol=protocol)
-  _is_complete(tmp_path / "metrics.json")
-
-
-def test_the_folder_of_the_output_is_made(tmp_path):
-  run(tmp_path)  # `run` reads the usual one
-  path = tmp_path / "new" / "folder" / "metrics.json"
-  run(tmp_path, None, None, f"--output={path}")
-  assert _is_complete(path)["name"] == "found"
-  run(tmp_path, None, None, f"--output={path}", "--bootstrap=100")
-  assert "intervals" in _is_complete(path)
-  assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
-
-
-@pytest.mark.parametrize(
-  ("place", "said"),
-  [("", "it is a folder"), ("truth.json/metrics.json", "File exists")],
-)
-def test_an_output_that_cannot_be_written_is_a_line(tmp_path, place, said):
-  (tmp_path / "truth.json").write_text("")
-  path = tmp_path / place
-  line = _one(tmp_path, "no JSON", None, f"--output={path}")
-  assert line.startswith(f"--output={path}: expected a file that can be")
-  assert said in line
-
-
-# Faults of which nobody thought.
-
-ODD = (None, True, False, 0, -1, 7, 2**64, 10**300, 0.5, -0.0, 1e-9, 1e9, 1e300)
-ODD += (float("nan"), float("inf"), "", "x", "0.5", "nan", "\n", "a" * 300)
-ODD += ([], {}, [1, 2], [2, 1], [3, 3], [[1], 2], [None, None], ["1", "2"])
-ODD += ("Jump", "Ambiguous", "test", "validation", [{}], [7])
-ODD += (instance("Jump", 0, 9), [detection("Jump", 0, 9, 0.5)] * 2)
-FLAG_SETS = (
-  ("--diagnosis",),
-  ("--bootstrap=100",),
-  ("--ambiguous=ground_truth",),
-  ("--ambiguous=ground_truth", "--ambiguous_rule=wtalc"),
-  ("--per_class",),
-)
-
-
-def _leaves(value, path=()):
-  inner = value.items() if isinstance(value, dict) else ()
-  inner = enumerate(value) if isinstance(value, list) else inner
-  below = [leaf for key, x in inner for leaf in _leaves(x, (*path, key))]
-  return [path, *below] if path else below
-
-
-@pytest.mark.parametrize("lenient", [False, True])
-def test_random_faults_are_a_result_or_lines(tmp_path, lenient):
-  rng, refused = np.random.default_rng(lenient), 0
-  for _ in range(150):
-    given = (sample_truth(), sample_results())
-    given[0]["database"]["u"]["annotations"].append(
-      instance("Ambiguous", 40, 50)
-    )
-    for _ in range(int(rng.integers(1, 3))):
-      value: Any = given[int(rng.integers(2))]
-      leaves = _leaves(value)
-      *path, last = leaves[int(rng.integers(len(leaves)))]
-      for key in path:
-        value = value[key]
-      value[last] = copy.deepcopy(ODD[int(rng.integers(len(ODD)))])
-    flags = [f for flags in FLAG_SETS if rng.random() < 0.15 for f in flags]
-    flags += ["--lenient"] * lenient
-    protocol = ("thumos14", "thumos14-snippet")[int(rng.integers(2))]
-    try:
-      run(tmp_path, *given, *flags, protocol=protocol)
-      _is_complete(tmp_path / "metrics.json")
-    except InputError as error:
-      refused += 1
-      for line in error.problems:
-        assert line.isprintable()
-        assert "expected" in line
-        assert "came" in line
-        assert len(line) < 700
-        assert not (lenient and (": detection " in line or ": u: " in line))
-  assert 5 < refused < 145
-
-
-# Once wrong.
-
-
-def _huge_duration(truth):
-  truth["database"]["u"]["duration"] = 10**400
-
-
-def _huge_stretch(truth):
-  items = truth["database"]["u"]["annotations"]
-  items.append(instance("Ambiguous", 0, 10**400))
-
-
-@pytest.mark.parametrize("change", [_huge_duration, _huge_stretch])
-def test_huge_numbers_are_a_result_or_a_line(tmp_path, change):
-  truth = sample_truth()
-  change(truth)
-  lines = ()
-  try:
-    run(tmp_path, truth)
-  except InputError as error:
-    lines = error.problems
-  assert len(lines) < 2
-
-
-FAILING = [
-  "--tiou=nan",
-  "--grid=inf",
-  "--detections=/",
-  "--against=/",
-  "--detections=~nobody-of-this-name/x",
-  "--ground_truth=~nobody-of-this-name/x",
-  "--output=~nobody-of-this-name/x",
-  f"--ground_truth={'x' * 300}",
-]
-
-
-@pytest.mark.parametrize("flag", FAILING)
-def test_these_flags_are_a_line_too(tmp_path, flag):
-  _one(tmp_path, None, None, flag)
-
-
-def test_an_output_never_replaces_what_is_read(tmp_path):
-  given = json.dumps(sample_results())
-  with pytest.raises(InputError):
-    run(tmp_path, None, given, f"--output={tmp_path / 'found.json'}")
-  assert (tmp_path / "found.json").read_text() == given
-
-
-@pytest.mark.parametrize("entry", [None, 3, [], {"subset": 7}])
-def test_an_entry_of_ground_truth_that_is_none_is_a_line(tmp_path, entry):
-  truth = sample_truth()
-  truth["database"]["v"] = entry
-  assert "truth.json: v: expected" in _one(tmp_path, truth)
-
-
-def test_an_entry_with_two_faults_is_one_entry(tmp_path):
-  results = sample_results()
-  nan = float("nan")
-  results["results"]["u"] += [
-    detection("Nope", 0, 1, nan),
-    detection("Nope", 0, 1, 0.5),
-  ]
-  found = run(tmp_path, None, results, "--lenient")
-  assert found["skipped"] == {str(tmp_path / "found.json"): 2}
-  assert found["ignored"] == {}
-
-
-def test_problems_of_all_files_are_told_in_one_pass(tmp_path):
-  truth, results = sample_truth(), sample_results()
-  truth["database"]["u"]["annotations"][0]["segment"] = [3, 1]
-  results["results"]["u"][0]["score"] = None
-  assert len(problems_of(tmp_path, truth, results)) == 2
