@@ -77,7 +77,7 @@ def rings(
   if not ring >= 0:
     raise ValueError(f"expected a ring of 0 or more lengths, got {ring}")
   length = end - start
-  # Less a hair, so that 0.1 of 30 (3.0000000000000004) is 3 and not 4.
+  # Less a hair, so that 0.55 of 100 (55.00000000000001) is 55 and not 56.
   width = np.ceil(ring * length - 1e-9).astype(np.int64)
   after = width
   if rounding == "towards_start":

@@ -74,10 +74,14 @@ def test_outer_inner_contrast_by_hand():
   # No ring: the mean inside.
   none = _contrast(sequence, np.array([4]), np.array([7]), 0.0)
   np.testing.assert_allclose(none, [8 / 3], atol=1e-14)
-  # A ring of 0.1 of 30 is 3 positions, in spite of 0.1 * 30 > 3.
-  step = np.repeat([0.0, 1.0, 1.0], [6, 4, 30])
-  tenth = _contrast(step, np.array([10]), np.array([40]), 0.1)
-  np.testing.assert_allclose(tenth, [0.0], atol=1e-14)
+  # A ring of 0.55 of 100 is 55 positions, in spite of 0.55 * 100 > 55.
+  step = np.repeat([0.0, 1.0, 1.0], [45, 55, 100])
+  before = _contrast(step, np.array([100]), np.array([200]), 0.55)
+  np.testing.assert_allclose(before, [0.0], atol=1e-14)
+  # Down to the right, 0.29 of 100 is 29, in spite of 0.29 * 100 < 29.
+  step = np.repeat([1.0, 0.0, 29.0, 0.0], [100, 28, 1, 9])
+  after = _contrast(step, np.array([0]), np.array([100]), 0.29, "towards_start")
+  np.testing.assert_allclose(after, [1 - 29 / 29], atol=1e-14)
 
 
 def _walk(rng, length, classes):
