@@ -109,6 +109,17 @@ def test_ground_truth_may_have_numbers_as_text_and_no_more(tmp_path):
   assert found["ignored"] == {"Run": 1}
 
 
+def test_ids_with_v_are_the_same_videos(tmp_path):
+  truth, results = sample_truth(), sample_results()
+  for given, key in ((truth, "database"), (results, "results")):
+    given[key] = {f"{n}23456789-_": e for n, e in given[key].items()}
+  plain = run(tmp_path, truth, results, protocol="activitynet")
+  results["results"] = {f"v_{n}": e for n, e in results["results"].items()}
+  found = run(tmp_path, truth, results, protocol="activitynet")
+  assert found["mAP"] == plain["mAP"]
+  assert any("v_prefix" in note for note in found["notes"])
+
+
 ODD = (None, True, 7, -1.5, float("nan"), float("inf"), "", "x", [], {}, [1, 2])
 ODD += (10**400, "0.5", [None, None], {"label": "Jump"}, "\n", "a" * 300)
 

@@ -138,23 +138,28 @@ def intervals(scored: Scored, resampled: np.ndarray) -> dict[str, list[float]]:
   }
 
 
+def differences(scored: Scored, other: Scored) -> dict[str, dict[str, Any]]:
+  """The first's mAP minus the other's, {key: {"difference"}}."""
+  point = _figures(scored, scored.mean - other.mean)
+  return {key: {"difference": float(point[key])} for key in point}
+
+
 def compare(
   scored: Scored, other: Scored, here: np.ndarray, there: np.ndarray
 ) -> dict[str, dict[str, Any]]:
-  """The first's mAP minus the other's on the same resamples.
+  """The same with how far it hangs on the videos, from the same resamples.
 
   f64[B,K] of both over one list of videos, see `together`. {key: {"difference",
   "interval", "first_better": share of the resamples}}.
   """
   ours, theirs = _figures(scored, here), _figures(other, there)
-  point = _figures(scored, scored.mean - other.mean)
   return {
     key: {
-      "difference": float(point[key]),
-      "interval": interval(ours[key] - theirs[key], float(point[key])),
+      **said,
+      "interval": interval(ours[key] - theirs[key], said["difference"]),
       "first_better": float(np.mean(ours[key] > theirs[key])),
     }
-    for key in point
+    for key, said in differences(scored, other).items()
   }
 
 

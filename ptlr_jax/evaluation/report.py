@@ -88,8 +88,9 @@ def map_table(results: Mapping[str, Mapping[str, Any]], name: str) -> str:
         [f"{row} - {other}"]
         + [f"{100 * compared[key]['difference']:+.1f}" for key in both]
       )
-      between = {key: compared[key]["interval"] for key in both}
-      lines += _bounds(between, both)
+      if "interval" in compared[both[0]]:
+        between = {key: compared[key]["interval"] for key in both}
+        lines += _bounds(between, both)
   return aligned(lines)
 
 

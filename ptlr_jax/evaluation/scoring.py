@@ -226,6 +226,23 @@ def _names(options: Options) -> list[str]:
   return ["detections", "against"][: len(paths)]
 
 
+def _resample(
+  results: dict[str, dict[str, Any]], scored: list[Scored], options: Options
+) -> None:
+  """Adds intervals to the results of one file, or of two and what differs."""
+  if options.against:
+    scored = list(bootstrap.together(*scored))
+  videos = len(scored[0].found.videos)
+  weights = bootstrap.draws(videos, options.bootstrap, options.seed)
+  maps = [bootstrap.resampled_map(each, weights) for each in scored]
+  for result, each, its in zip(results.values(), scored, maps, strict=True):
+    result["intervals"] = bootstrap.intervals(each, its)
+  if options.against:
+    first, second = results
+    compared = bootstrap.compare(scored[0], scored[1], maps[0], maps[1])
+    results[first]["against"] = {second: compared}
+
+
 def evaluate(options: Options) -> dict[str, Any]:
   """Scores as the options say; the result for JSON, see the README."""
   protocol = _checked(options)
@@ -245,23 +262,10 @@ def evaluate(options: Options) -> dict[str, Any]:
     for name, each in zip(names, scored, strict=True)
   }
   first = results[names[0]]
+  if options.against:
+    first["against"] = {names[1]: bootstrap.differences(*scored)}
   if options.bootstrap:
-    same = scored
-    if options.against:
-      same = bootstrap.together(*scored)
-    videos = len(same[0].found.videos)
-    weights = bootstrap.draws(videos, options.bootstrap, options.seed)
-    resampled = [bootstrap.resampled_map(each, weights) for each in same]
-    for result, each, maps in zip(
-      results.values(), same, resampled, strict=True
-    ):
-      result["intervals"] = bootstrap.intervals(each, maps)
-    if options.against:
-      first["against"] = {
-        names[1]: bootstrap.compare(
-          same[0], same[1], resampled[0], resampled[1]
-        )
-      }
+    _resample(results, scored, options)
   if options.diagnosis:
     for result, each in zip(results.values(), scored, strict=True):
       result |= diagnose(each, options.tiou, options.grid)
