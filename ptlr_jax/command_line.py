@@ -105,13 +105,24 @@ def _parsed(
   if unknown := _unknown_keys(argv, _config_of(path)):
     raise InputError(*unknown)
   values = _flag_values(argv, others)
+  read_flags(values, argv, usage)
+  return values
+
+
+def read_flags(
+  values: flags.FlagValues, argv: Sequence[str], usage: str
+) -> None:
+  """Gives the defined flags what the command line says.
+
+  Raises:
+    InputError: a flag is not known or not of its type, or there is more.
+  """
   try:
-    rest = values(argv)
+    rest = values(list(argv))
   except flags.Error as error:
     raise InputError(f"{error}; {usage}") from None
   if rest[1:]:
     raise InputError(f"expected flags only, got {rest[1]!r}; {usage}")
-  return values
 
 
 def parse(

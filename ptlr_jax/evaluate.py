@@ -53,12 +53,7 @@ def _parse(argv: Sequence[str]) -> tuple[Options, dict[str, Any]]:
       flags.DEFINE_float(name, default, "", 0.0, flag_values=values)
     else:
       flags.DEFINE_string(name, default, "", flag_values=values)
-  try:
-    rest = values(list(argv))
-  except flags.Error as error:
-    raise InputError(f"{error}; {USAGE}") from None
-  if rest[1:]:
-    raise InputError(f"expected flags only, got {rest[1]!r}; {USAGE}")
+  command_line.read_flags(values, argv, USAGE)
   options: Any = {name: values[name].value for name in Options._fields}
   return Options(**options), {name: values[name].value for name in _OWN}
 

@@ -69,12 +69,7 @@ def _parse(argv: Sequence[str]) -> tuple[Command, ReadOptions]:
     default = field.default
     kind = define[type(default)]
     kind(field.name, default, "", flag_values=values)
-  try:
-    rest = values(list(argv))
-  except flags.Error as error:
-    raise InputError(f"{error}; {USAGE}") from None
-  if rest[1:]:
-    raise InputError(f"expected flags only, got {rest[1]!r}; {USAGE}")
+  command_line.read_flags(values, argv, USAGE)
   chosen = {}
   for field in fields:
     value = values[field.name].value

@@ -159,23 +159,37 @@ def read_database(
   notes: list[str] | None = None,
 ) -> dict[str, Any]:
   """{id: raw entry} of {"database": {VIDEO: {"subset", "annotations"}}}."""
-  expected = '{"database": {VIDEO: {"subset", "annotations"}}}'
+  entry = '{VIDEO: {"subset", "annotations"}}'
+  return read_videos(path, "database", entry, problems, canonical, notes)
+
+
+def read_videos(
+  path: Path,
+  key: str,
+  entry: str,
+  problems: list[str],
+  canonical=canonical_id,
+  notes: list[str] | None = None,
+) -> dict[str, Any]:
+  """{id: raw entry} of a JSON object that has them under `key`.
+
+  `entry` says in problems what they look like.
+  """
+  expected = f'{{"{key}": {entry}}}'
   before = len(problems)
   parsed = read_json(path, expected, problems)
   if len(problems) > before:
     return {}
-  database = parsed.get("database") if isinstance(parsed, dict) else None
-  if not isinstance(database, dict):
-    came = (
-      f"{list(parsed)[:5]}"
-      if isinstance(parsed, dict)
-      else type(parsed).__name__
-    )
+  videos = parsed.get(key) if isinstance(parsed, dict) else None
+  if not isinstance(videos, dict):
+    came = type(parsed).__name__
+    if isinstance(parsed, dict):
+      came = f"{list(parsed)[:5]}"
     problems.append(
       f"{path}: expected {expected}, came {came:.60}; write it in this form"
     )
     return {}
-  return by_id(path, database, problems, canonical, notes)
+  return by_id(path, videos, problems, canonical, notes)
 
 
 def by_id(

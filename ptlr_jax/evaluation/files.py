@@ -7,10 +7,9 @@ from typing import Any
 
 from ptlr_jax.data import ambiguous
 from ptlr_jax.data.annotation_files import (
-  by_id,
   canonical_id,
   read_database,
-  read_json,
+  read_videos,
 )
 from ptlr_jax.data.layouts import wtalc
 from ptlr_jax.evaluation import columns
@@ -195,19 +194,8 @@ def read_results(
   path: Path, notes: list[str], problems: list[str]
 ) -> dict[str, Any]:
   """{VIDEO: [detection]} of a results file of the ActivityNet form."""
-  expected = '{"results": {VIDEO: [{"label", "score", "segment"}]}}'
-  before = len(problems)
-  parsed = read_json(path, expected, problems)
-  if len(problems) > before:
-    return {}
-  results = parsed.get("results") if isinstance(parsed, dict) else None
-  if not isinstance(results, dict):
-    came = f"{list(parsed)[:5]}" if isinstance(parsed, dict) else repr(parsed)
-    problems.append(
-      f"{path}: expected {expected}, came {came:.60}; write it in this form"
-    )
-    return {}
-  return by_id(path, results, problems, canonical_id, notes)
+  entry = '{VIDEO: [{"label", "score", "segment"}]}'
+  return read_videos(path, "results", entry, problems, canonical_id, notes)
 
 
 def unknown_labels(
