@@ -8,15 +8,17 @@ import pytest
 from ptlr_jax.data import annotation_files
 from ptlr_jax.data.annotation_files import (
   Entry,
-  canonical_id,
-  is_file_name,
   parse_entry,
   parse_event,
-  read_database,
-  read_ids,
   splits_by_subset,
 )
 from ptlr_jax.data.label_tables import read_entries, read_label_table
+from ptlr_jax.data.text_files import (
+  canonical_id,
+  is_file_name,
+  read_database,
+  read_ids,
+)
 
 SHARED = Path(__file__).parents[2] / "shared"
 # A name of the 11 characters that YouTube's have.

@@ -108,8 +108,8 @@ TABLE = {
     "evaluation.protocols"
   ),
   "evaluation.files": (
-    "data.ambiguous data.annotation_files data.layouts.wtalc "
-    "evaluation.columns evaluation.protocols"
+    "data.ambiguous data.layouts.wtalc data.text_files evaluation.columns "
+    "evaluation.protocols"
   ),
   "evaluation.scoring": (
     "numpy detection_map errors evaluation.ambiguity evaluation.bootstrap "
@@ -120,14 +120,15 @@ TABLE = {
   "evaluation.report": "detection_map evaluation.protocols",
   # Data: NumPy, no models.
   "data": "",
-  "data.geometry": "data.annotation_files",
+  "data.text_files": "",
+  "data.geometry": "data.text_files",
   "data.annotations": "numpy errors data.geometry",
-  "data.annotation_files": "",
-  "data.ambiguous": "data.annotation_files",
+  "data.annotation_files": "data.text_files",
+  "data.ambiguous": "data.text_files",
   "data.stored_arrays": "numpy",
   "data.object_arrays": "numpy data.stored_arrays",
   "data.feature_files": "numpy data.stored_arrays",
-  "data.label_tables": "data.annotation_files",
+  "data.label_tables": "data.annotation_files data.text_files",
   "data.source": (
     "errors data.annotation_files data.feature_files data.geometry"
   ),
@@ -137,25 +138,26 @@ TABLE = {
     "data.layouts.split_files data.layouts.wtalc"
   ),
   "data.layouts.actionformer": (
-    "data.annotation_files data.feature_files data.geometry data.source"
+    "data.annotation_files data.feature_files data.geometry data.source "
+    "data.text_files"
   ),
   "data.layouts.loose": (
     "data.annotation_files data.feature_files data.geometry data.label_tables "
-    "data.source"
+    "data.source data.text_files"
   ),
   "data.layouts.split_files": (
-    "data.annotation_files data.feature_files data.source"
+    "data.annotation_files data.feature_files data.source data.text_files"
   ),
   "data.layouts.wtalc": (
     "numpy data.ambiguous data.annotation_files data.feature_files "
-    "data.object_arrays data.source data.stored_arrays"
+    "data.object_arrays data.source data.stored_arrays data.text_files"
   ),
   # From what a layout has to a data set.
   "data.facts": "data.annotation_files",
   "data.class_labels": ("data.annotation_files data.annotations data.source"),
   "data.reading": (
     "numpy errors data.annotation_files data.annotations data.class_labels "
-    "data.facts data.feature_files data.geometry data.source"
+    "data.facts data.feature_files data.geometry data.source data.text_files"
   ),
   "data.loading": (
     "errors data.annotations data.layouts data.prepared data.reading "

@@ -3,7 +3,10 @@
 import math
 from pathlib import Path
 
-from ptlr_jax.data.annotation_files import canonical_id, read_text
+from ptlr_jax.data.text_files import (
+  canonical_id,
+  read_text,
+)
 
 Stretches = dict[str, list[tuple[float, float]]]
 

@@ -3,7 +3,10 @@
 import difflib
 from collections.abc import Sequence
 
-from ptlr_jax.data.annotation_files import Entry, Event
+from ptlr_jax.data.annotation_files import (
+  Entry,
+  Event,
+)
 from ptlr_jax.data.annotations import Instance
 from ptlr_jax.data.source import ReadOptions, Source
 

@@ -7,10 +7,12 @@ from typing import Any
 
 from ptlr_jax.data.annotation_files import (
   Entry,
+  parse_entry,
+)
+from ptlr_jax.data.text_files import (
   by_id,
   canonical_id,
   is_file_name,
-  parse_entry,
   read_json,
   read_text,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ptlr_jax.data import facts, geometry
-from ptlr_jax.data.annotation_files import Entry, note_prefix
+from ptlr_jax.data.annotation_files import Entry
 from ptlr_jax.data.annotations import Dataset, Instance, Video
 from ptlr_jax.data.class_labels import classes_of, index_labels, video_labels
 from ptlr_jax.data.feature_files import (
@@ -20,6 +20,7 @@ from ptlr_jax.data.feature_files import (
 )
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.data.source import ReadOptions, Source
+from ptlr_jax.data.text_files import note_prefix
 from ptlr_jax.errors import InputError
 
 

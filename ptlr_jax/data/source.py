@@ -5,7 +5,10 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ptlr_jax.data.annotation_files import Entry, splits_by_subset
+from ptlr_jax.data.annotation_files import (
+  Entry,
+  splits_by_subset,
+)
 from ptlr_jax.data.feature_files import STREAMS, Part, halves, measure
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.errors import InputError

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from ptlr_jax.data import ambiguous
-from ptlr_jax.data.annotation_files import (
+from ptlr_jax.data.layouts import wtalc
+from ptlr_jax.data.text_files import (
   canonical_id,
   read_database,
   read_videos,
 )
-from ptlr_jax.data.layouts import wtalc
 from ptlr_jax.evaluation import columns
 from ptlr_jax.evaluation.protocols import Protocol
 

@@ -11,10 +11,7 @@ against the durations tells which.
 
 from pathlib import Path
 
-from ptlr_jax.data.annotation_files import (
-  parse_entry,
-  read_database,
-)
+from ptlr_jax.data.annotation_files import parse_entry
 from ptlr_jax.data.feature_files import STREAMS, Folder
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.data.source import (
@@ -25,6 +22,7 @@ from ptlr_jax.data.source import (
   note_unused,
   sort_into,
 )
+from ptlr_jax.data.text_files import read_database
 
 GEOMETRIES = (
   (Geometry(25.0, 16.0, 16.0), False),

@@ -15,11 +15,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from ptlr_jax.data.annotation_files import (
-  Entry,
-  canonical_id,
-  is_file_name,
-)
+from ptlr_jax.data.annotation_files import Entry
 from ptlr_jax.data.feature_files import STREAMS, Folder
 from ptlr_jax.data.geometry import FILE
 from ptlr_jax.data.label_tables import read_entries
@@ -30,6 +26,10 @@ from ptlr_jax.data.source import (
   locate,
   note_unused,
   sort_into,
+)
+from ptlr_jax.data.text_files import (
+  canonical_id,
+  is_file_name,
 )
 
 

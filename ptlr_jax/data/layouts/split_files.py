@@ -15,8 +15,6 @@ from ptlr_jax.data.annotation_files import (
   SUBSETS,
   Entry,
   parse_entry,
-  read_database,
-  read_ids,
 )
 from ptlr_jax.data.feature_files import STREAMS, Folder
 from ptlr_jax.data.source import (
@@ -26,6 +24,10 @@ from ptlr_jax.data.source import (
   locate,
   note_unused,
   streams_of,
+)
+from ptlr_jax.data.text_files import (
+  read_database,
+  read_ids,
 )
 
 # What copies for ActivityNet call the folder or split file of a split.

@@ -18,10 +18,6 @@ from ptlr_jax.data.ambiguous import read_stretches
 from ptlr_jax.data.annotation_files import (
   MAX_SECONDS,
   Entry,
-  canonical_id,
-  is_file_name,
-  is_name,
-  note_prefix,
   parse_event,
 )
 from ptlr_jax.data.feature_files import Part, halves, is_sound
@@ -34,6 +30,12 @@ from ptlr_jax.data.source import (
   streams_of,
 )
 from ptlr_jax.data.stored_arrays import StoredArray
+from ptlr_jax.data.text_files import (
+  canonical_id,
+  is_file_name,
+  is_name,
+  note_prefix,
+)
 
 FEATURES, ANNOTATIONS = "-I3D-JOINTFeatures.npy", "-Annotations"
 
