@@ -74,11 +74,22 @@ def test_interval_of_a_normal_figure_and_of_a_constant():
   values = np.random.default_rng(0).normal(2, 1, 20_000)
   low, high = bootstrap.interval(values, 2.0)
   assert (low, high) == pytest.approx((0.04, 3.96), abs=0.06)
-  # Resamples that lie half a deviation too high: moved back by twice that.
-  low, high = bootstrap.interval(values + 0.5, 2.0)
-  assert (low, high) == pytest.approx((-0.46, 3.46), abs=0.12)
-  assert bootstrap.interval(np.full(100, 0.3), 0.3) == [0.3, 0.3]
+  # However far off the resamples lie, the figure is in the middle.
+  assert bootstrap.interval(values + 9, 2.0) == pytest.approx([low, high])
+  assert bootstrap.interval(np.full(100, 0.3), 0.3) == pytest.approx([0.3, 0.3])
   assert bootstrap.interval(np.append(values, np.nan), 2.0)[0] < 0.1
+
+
+def test_resamples_of_few_videos_a_class_lie_high_and_intervals_do_not():
+  # 40 classes, a video or two each: copies lift the mAP of resamples.
+  truth, results = random_case(0, videos=60, classes=40)
+  ours = scored(truth, results)
+  weights = bootstrap.draws(len(ours.found.videos), 200, 0)
+  maps = bootstrap.resampled_map(ours, weights)
+  assert maps.mean(0)[0] > ours.mean[0]
+  found = list(bootstrap.intervals(ours, maps).values())
+  for figure, (low, high) in zip(ours.mean, found, strict=False):
+    assert 0 <= low <= figure <= high <= 1
 
 
 def test_intervals_hold_the_figure_and_shrink_with_more_videos():

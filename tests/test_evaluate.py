@@ -63,7 +63,7 @@ def test_everything_at_once_is_printed_and_written(tmp_path, capsys):
   )
   printed = capsys.readouterr().out
   for said in (
-    "95 % of 100 resamples",
+    "95 % interval, from 100 resamples",
     "What the detections are at tIoU 0.5",
     "double detection",
     "Which instances are found",

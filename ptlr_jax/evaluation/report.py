@@ -210,8 +210,8 @@ def text(found: dict[str, Any], per_class: bool) -> str:
   lines += ["", "mAP (%)"]
   if settings["bootstrap"]:
     lines[-1] += (
-      f", and where 95 % of {settings['bootstrap']} resamples of the videos "
-      f"lie (seed {settings['seed']})"
+      f" and its 95 % interval, from {settings['bootstrap']} resamples of the "
+      f"videos (seed {settings['seed']})"
     )
   lines.append(map_table(results, found["protocol"]))
   for name, result in results.items():
