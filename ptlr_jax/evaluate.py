@@ -21,7 +21,6 @@ a results file of the ActivityNet form. Flags:
   --lenient           leaves out what cannot be scored, and counts it
 """
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,9 +65,7 @@ def _checked_output(given: str, options: Options) -> Path | None:
   read = ("ground_truth", "detections", "against", "ambiguous")
   inputs = [scoring.path_of(flag, getattr(options, flag)) for flag in read]
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
-      pass
+    writers.make_writable(path.parent)
     if path.is_dir():
       fault = "it is a folder"
     elif path.resolve() in [other.resolve() for other in inputs]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ptlr_jax.expansion import expanded
 from ptlr_jax.upsampling import finite
 
 _CHUNK = 16_000  # pairs at once; more leave the cache and are slower
@@ -113,18 +114,8 @@ class _Rivals:
 
   def pairs(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(better, worse) ranks of those that do, part by part."""
-    until = np.cumsum(self.count)
-    a = 0
-    while a < len(until):
-      before = until[a] - self.count[a]
-      b = int(np.searchsorted(until, before + _CHUNK, side="right"))
-      b = max(b, a + 1)
-      count = self.count[a:b]
-      index = np.arange(a, b)
-      one = np.repeat(index, count)
-      # The first rival of each is the next one.
-      other = np.repeat(index + 1 - (until[a:b] - count - before), count)
-      other += np.arange(len(one))
+    for one, nth in expanded(self.count, _CHUNK):
+      other = one + 1 + nth  # the first rival of each is the next one
       dropped = np.flatnonzero(
         self.rule.drops(
           self.start[one], self.end[one], self.start[other], self.end[other]
@@ -132,7 +123,6 @@ class _Rivals:
       )
       one, other = self.rank[one[dropped]], self.rank[other[dropped]]
       yield np.minimum(one, other), np.maximum(one, other)
-      a = b
 
 
 def _in_rounds(rivals: _Rivals) -> np.ndarray:

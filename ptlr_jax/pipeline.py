@@ -271,16 +271,16 @@ class Run:
 
   def _scores(self) -> dict[str, Any]:
     """mAP of the result and of every row, or why there is none."""
-    protocol, ambiguous = (
-      self.config.evaluate[key] for key in ("protocol", "ambiguous")
-    )
+    protocol = self.config.evaluate.protocol
     if fault := self.data.not_scorable():
       return {"protocol": protocol, "stages": {}, "not_evaluated": fault}
     detections = {
       row: writers.read_json(self.files.detection_path(row))["results"]
       for row in rows(self.config)
     }
-    scored = detection.evaluate(detections, self.data, protocol, ambiguous)
+    scored = detection.evaluate(
+      detections, self.data, protocol, self.config.evaluate.ambiguous
+    )
     return {
       **scored[rows(self.config)[-1]],
       "stages": {

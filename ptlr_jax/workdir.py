@@ -1,7 +1,6 @@
 """The folder of a run: its config, and what a finished one shows."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
       configuration.
   """
   try:
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=directory):
-      pass
+    writers.make_writable(directory)
   except OSError as error:
     raise InputError(
       f"--workdir={directory}: cannot be written ({error.strerror}); "

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,13 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+def make_writable(folder: pathlib.Path) -> None:
+  """Makes a folder, and in it a file that goes at once; raises OSError."""
+  folder.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryFile(dir=folder):
+    pass
 
 
 def write_json(path: pathlib.Path, value: Any, indent: int | None = 2) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from basnet_fixture import tiny_videos
+from basnet_fixture import tiny_videos, write_basnet
 
 from ptlr_jax.data.annotations import Dataset, Video
 
@@ -254,3 +254,14 @@ def assert_same(found: Dataset, train: Videos, test: Videos) -> None:
 def has_note(found: Dataset, *parts: str) -> bool:
   """Whether one of the notes holds all `parts`."""
   return any(all(part in note for part in parts) for note in found.notes)
+
+
+# Each layout in its usual form.
+WRITERS = {
+  "basnet": write_basnet,
+  "acmnet": write_acmnet,
+  "wtalc": write_wtalc,
+  "actionformer": write_actionformer,
+  "video_features": write_video_features,
+  "own": write_own,
+}

@@ -20,7 +20,7 @@ def group(places):
   return [(part[0], part[-1]) for part in parts if len(part)]
 
 
-def contrast(sequence, first, last, ring=0.25, down_after=False):
+def outer_inner(sequence, first, last, ring=0.25, down_after=False):
   """Mean of first..last minus mean of the ring around it."""
   length = last - first + 1
   before = int(np.ceil(ring * length - 1e-9))
@@ -65,7 +65,7 @@ def propose(
         if contrast == "cas" and (first, last) in seen:
           continue
         seen.add((first, last))
-        value = _contrast(
+        value = outer_inner(
           sequence if contrast == "cas" else kept,
           first,
           last,
@@ -82,9 +82,6 @@ def propose(
           )
         )
   return found
-
-
-_contrast = contrast
 
 
 def nms(segments, threshold, plus_one=False, drop_equal=False):

@@ -8,29 +8,19 @@ import pytest
 from basnet_fixture import edit_entry, read_root, write_basnet
 from layout_fixture import (
   CLASSES,
+  WRITERS,
   joined,
   save,
   tiny_splits,
-  write_acmnet,
   write_actionformer,
   write_objects,
   write_own,
-  write_video_features,
   write_wtalc,
 )
 from test_layouts import BAD
 
 from ptlr_jax import command_line, prepare
 from ptlr_jax.errors import InputError
-
-WRITERS = {
-  "basnet": write_basnet,
-  "acmnet": write_acmnet,
-  "wtalc": write_wtalc,
-  "actionformer": write_actionformer,
-  "video_features": write_video_features,
-  "own": write_own,
-}
 
 
 def _check(root, *flags):

@@ -12,34 +12,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from basnet_fixture import read_root, write_basnet
+from basnet_fixture import read_root
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layout_fixture import (
   ALL_COLUMNS,
   CLASSES,
+  WRITERS,
   Videos,
   joined,
   tiny_splits,
-  write_acmnet,
-  write_actionformer,
   write_objects,
   write_own,
-  write_video_features,
   write_wtalc,
 )
 
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import InputError
 
-WRITERS = {
-  "basnet": write_basnet,
-  "acmnet": write_acmnet,
-  "wtalc": write_wtalc,
-  "actionformer": write_actionformer,
-  "video_features": write_video_features,
-  "own": write_own,
-}
 FILES = {  # one of each kind
   "basnet": (
     *("gt.json", "split_test.txt"),

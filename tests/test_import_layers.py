@@ -76,7 +76,8 @@ TABLE = {
   # NumPy alone.
   "pseudo_labels": "numpy",
   "upsampling": "numpy",
-  "nms": "numpy upsampling",
+  "expansion": "numpy",
+  "nms": "numpy expansion upsampling",
   "proposals": "numpy nms upsampling",
   "detection_map": (
     "numpy evaluation.ambiguity evaluation.instances evaluation.precision "
@@ -86,9 +87,9 @@ TABLE = {
   # Scoring of detections, ours or another's: NumPy, no models.
   "evaluation": "",
   "evaluation.protocols": "numpy",
-  "evaluation.columns": "numpy",
+  "evaluation.columns": "numpy data.text_files",
   "evaluation.instances": "numpy evaluation.columns evaluation.protocols",
-  "evaluation.matching": "numpy evaluation.instances",
+  "evaluation.matching": "numpy evaluation.instances expansion",
   "evaluation.precision": (
     "numpy evaluation.instances evaluation.matching evaluation.protocols"
   ),
@@ -112,10 +113,10 @@ TABLE = {
     "evaluation.protocols"
   ),
   "evaluation.scoring": (
-    "numpy detection_map errors evaluation.ambiguity evaluation.bootstrap "
-    "evaluation.ceilings evaluation.columns evaluation.false_positives "
-    "evaluation.files evaluation.instances evaluation.precision "
-    "evaluation.protocols evaluation.sensitivity"
+    "numpy detection_map errors data.ambiguous evaluation.ambiguity "
+    "evaluation.bootstrap evaluation.ceilings evaluation.columns "
+    "evaluation.false_positives evaluation.files evaluation.instances "
+    "evaluation.precision evaluation.protocols evaluation.sensitivity"
   ),
   "evaluation.report": "detection_map evaluation.protocols",
   # Data: NumPy, no models.
@@ -166,7 +167,7 @@ TABLE = {
   "data.summary": "numpy data.annotation_files data.annotations data.reading",
   # TFDS: written by one, read by the other.
   "data.builders": (
-    "tensorflow_datasets errors data.annotations data.examples"
+    "tensorflow_datasets errors data.annotations data.examples data.prepared"
   ),
   "data.examples": (
     "numpy tensorflow_datasets data.annotations data.feature_files "

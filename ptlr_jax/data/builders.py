@@ -34,9 +34,9 @@ from tensorflow_datasets.core.writer import ExampleWriter
 
 from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.data.examples import Shape, example_of, index_of, shape_of
+from ptlr_jax.data.prepared import FORMAT
 from ptlr_jax.errors import InputError
 
-FORMAT = 1  # of the metadata that `prepared` reads
 _RECORDS = FileFormat.ARRAY_RECORD
 
 

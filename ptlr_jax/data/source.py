@@ -100,6 +100,22 @@ def check(options: ReadOptions) -> None:
     raise InputError(*problems)
 
 
+def only_file(
+  found: Sequence[Path],
+  where: Path,
+  expected: str,
+  way_out: str,
+  problems: list[str],
+) -> Path | None:
+  """The file, where just one was found in a folder; or None and a problem."""
+  if len(found) == 1:
+    return found[0]
+  problems.append(
+    f"{where}: expected {expected}, came "
+    f"{', '.join(p.name for p in found) or 'none'}; {way_out}"
+  )
+
+
 def sort_into(
   source: "Source",
   entries: Sequence[Entry],

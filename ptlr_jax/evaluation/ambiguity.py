@@ -6,7 +6,7 @@ import numpy as np
 
 from ptlr_jax.evaluation import matching
 from ptlr_jax.evaluation.instances import Detections, Truth
-from ptlr_jax.evaluation.protocols import Protocol
+from ptlr_jax.evaluation.protocols import Protocol, whole_segments
 
 RULES = {
   "kit": "the THUMOS kit's: no false positive, but it may find an instance",
@@ -47,7 +47,7 @@ def over(
   ]
   video, start, end = np.array(rows, float).reshape(-1, 3).T
   if protocol.snapped:
-    start, end = np.rint(start * 25 / 16), np.rint(end * 25 / 16)
+    start, end = whole_segments(start), whole_segments(end)
   spans = Truth(
     videos=found.videos,
     labels=("",),

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.evaluation import protocols
 from ptlr_jax.evaluation.precision import Scored
+from ptlr_jax.evaluation.protocols import figures
 
 _CHUNK = 8_000_000  # weights at once
 
@@ -114,28 +114,21 @@ def interval(
   return np.quantile(moved, [tail, 1 - tail]).tolist()
 
 
-def _figures(scored: Scored, mean: np.ndarray) -> dict[str, np.ndarray]:
-  """{key: f64[...]} of thresholds and averages, f64[...,K]."""
-  keys = map(protocols.tiou_key, scored.protocol.tious)
-  found = dict(zip(keys, np.moveaxis(mean, -1, 0), strict=True))
-  return found | protocols.averages(scored.protocol, mean)
-
-
 def intervals(scored: Scored, resampled: np.ndarray) -> dict[str, list[float]]:
   """95 % interval of the mAP at every threshold and of every average.
 
   `resampled` f64[B,K] of `resampled_map`.
   """
-  point = _figures(scored, scored.mean)
+  point = figures(scored.protocol, scored.mean)
   return {
     key: np.clip(interval(x, float(point[key])), 0, 1).tolist()
-    for key, x in _figures(scored, resampled).items()
+    for key, x in figures(scored.protocol, resampled).items()
   }
 
 
 def differences(scored: Scored, other: Scored) -> dict[str, dict[str, Any]]:
   """The first's mAP minus the other's, {key: {"difference"}}."""
-  point = _figures(scored, scored.mean - other.mean)
+  point = figures(scored.protocol, scored.mean - other.mean)
   return {key: {"difference": float(point[key])} for key in point}
 
 
@@ -147,7 +140,7 @@ def compare(
   f64[B,K] of both over one list of videos, see `together`. {key: {"difference",
   "interval", "first_better": share of the resamples}}.
   """
-  ours, theirs = _figures(scored, here), _figures(other, there)
+  ours, theirs = (figures(scored.protocol, each) for each in (here, there))
   return {
     key: {
       **said,

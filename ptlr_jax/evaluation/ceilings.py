@@ -57,9 +57,7 @@ def _recall_row(
   }
 
 
-def on_grid(
-  truth: Truth, step: float, label: np.ndarray | None = None
-) -> Detections:
+def on_grid(truth: Truth, step: float) -> Detections:
   """For every instance the segment of a grid that overlaps it most.
 
   A grid of `step`, in the unit of the ground truth, from 0; a segment has one
@@ -78,7 +76,7 @@ def on_grid(
   return Detections(
     videos=truth.videos,
     video=truth.video,
-    label=truth.label if label is None else label,
+    label=truth.label,
     start=starts,
     end=ends,
     score=best,
@@ -112,12 +110,10 @@ def caps(scored: Scored, step: float) -> dict[str, dict[str, float]]:
     for name, (detections, ambiguous) in given.items()
   }
   mean["scores"] = _recall_of_matches(scored)
-  keys = list(map(protocols.tiou_key, protocol.tious))
   return {
-    name: dict(zip(keys, mean[name].tolist(), strict=True))
-    | {
+    name: {
       key: float(value)
-      for key, value in protocols.averages(protocol, mean[name]).items()
+      for key, value in protocols.figures(protocol, mean[name]).items()
     }
     for name in ("grid", "scores", "labels", "segments")
   }

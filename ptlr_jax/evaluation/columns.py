@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ptlr_jax.data.text_files import is_name
+
 MAX_SECONDS = 1e9
 
 
@@ -66,11 +68,11 @@ def _at_once(lists: Sequence[Any], scored: bool) -> _Found:
   items = list(chain.from_iterable(lists))
   labels = [item["label"] for item in items]
   segments = [item["segment"] for item in items]
-  if not set(map(type, labels)) <= {str}:
+  if not all(map(is_name, set(labels))):
     raise ValueError
   if not set(map(type, segments)) <= {list, tuple}:
     raise ValueError
-  if not set(map(len, segments)) <= {2} or not all(map(_is_name, set(labels))):
+  if not set(map(len, segments)) <= {2}:
     raise ValueError
   ends = _numbers(list(chain.from_iterable(segments)), not scored).reshape(
     -1, 2
@@ -81,10 +83,6 @@ def _at_once(lists: Sequence[Any], scored: bool) -> _Found:
   if scored:
     score = _numbers([item["score"] for item in items], False)
   return labels, ends[:, 0].copy(), ends[:, 1].copy(), score
-
-
-def _is_name(label: str) -> bool:
-  return label != "" and label.isprintable()
 
 
 def _in_order(ends: np.ndarray) -> np.ndarray:
@@ -113,7 +111,7 @@ def checked(
     return f"the key {lacking[0]}, came {list(item)!r:.60}", none
   label, segment = item["label"], item["segment"]
   score = item["score"] if scored else 0.0
-  if not isinstance(label, str) or not _is_name(label):
+  if not is_name(label):
     return f"a class name as label, came {label!r:.60}", none
   if not isinstance(segment, list | tuple) or len(segment) != 2:
     return f"a segment [start, end], came {segment!r:.60}", none

@@ -42,11 +42,7 @@ def kinds(scored: Scored, k: int) -> np.ndarray:
     list(range(4)),
     4,
   )
-  counted = scored.counted(k)
-  out = scored.matched[k] >= 0
-  if counted is not None:
-    out |= ~counted
-  return np.where(out, -1, found_kind)
+  return np.where(scored.false(k), found_kind, -1)
 
 
 def profile(scored: Scored, k: int, multiples: int = 10) -> dict[str, Any]:
@@ -62,8 +58,8 @@ def profile(scored: Scored, k: int, multiples: int = 10) -> dict[str, Any]:
   names = ("true positive", *KINDS)
   place = np.arange(len(kind)) - np.searchsorted(found.label, found.label)
   block = place // np.maximum(truth.sizes(), 1)[found.label]
-  counted = scored.counted(k)
-  inside = (block < multiples) & (True if counted is None else counted)
+  hit = scored.matched[k] >= 0
+  inside = (block < multiples) & (hit | scored.false(k))
   table = np.zeros((multiples, len(names)))
   np.add.at(table, (block[inside], kind[inside] + 1), 1)
   total = np.maximum(table.sum(1, keepdims=True), 1)
@@ -79,7 +75,7 @@ def profile(scored: Scored, k: int, multiples: int = 10) -> dict[str, Any]:
     )
     gain[name] = float(ap.mean() - scored.ap[:, k].mean())
   counts = np.bincount(kind + 1, minlength=len(names))
-  counts[0] = (scored.matched[k] >= 0).sum()
+  counts[0] = hit.sum()
   return {
     "tiou": scored.protocol.tious[k],
     "counts": dict(zip(names, counts.tolist(), strict=True)),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptlr_jax.data import ambiguous
+from ptlr_jax.data.ambiguous import Stretches
 from ptlr_jax.data.layouts import wtalc
 from ptlr_jax.data.text_files import (
   canonical_id,
@@ -30,7 +30,7 @@ class GroundTruth:
   subset: str
   database: Mapping[str, Any]
   labels: frozenset[str]
-  stretches: ambiguous.Stretches
+  stretches: Stretches
 
 
 def read_ground_truth(
@@ -115,7 +115,7 @@ def _is_ambiguous(item: Any) -> bool:
 
 def _pop_ambiguous(
   path: Path, database: dict[str, Any], problems: list[str]
-) -> ambiguous.Stretches:
+) -> Stretches:
   """Takes the annotations called Ambiguous out of the entries."""
   taken = {}
   for video, entry in database.items():
@@ -126,7 +126,7 @@ def _pop_ambiguous(
       database[video] = {**entry, "annotations": kept}
   where = f"{path}: among those called {AMBIGUOUS}"
   rows = columns.read(taken, False, where, problems)
-  found: ambiguous.Stretches = {}
+  found: Stretches = {}
   videos = list(taken)
   for n, start, end in zip(rows.video, rows.start, rows.end, strict=True):
     found.setdefault(videos[n], []).append((float(start), float(end)))
@@ -135,7 +135,7 @@ def _pop_ambiguous(
 
 def _wtalc(
   folder: Path, notes: list[str], problems: list[str]
-) -> tuple[dict[str, Any], ambiguous.Stretches]:
+) -> tuple[dict[str, Any], Stretches]:
   """The same of NAME-Annotations, with its list of ambiguous stretches."""
   if not (folder / "videoname.npy").exists():
     problems.append(

@@ -2,13 +2,18 @@
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ptlr_jax.evaluation import columns
-from ptlr_jax.evaluation.protocols import SEGMENTS_PER_SECOND, Protocol
+from ptlr_jax.evaluation.protocols import (
+  SEGMENTS_PER_SECOND,
+  Protocol,
+  whole_segments,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,10 +87,7 @@ def truth_of(
   index = columns.positions(found.labels)
   start, end = found.start, found.end
   if protocol.snapped:
-    start, end = (
-      np.rint(x * 25 / 16)  # in the order of operations of its users
-      for x in (start, end)
-    )
+    start, end = whole_segments(start), whole_segments(end)
   return Truth(
     videos=tuple(lists),
     labels=tuple(index),
@@ -114,15 +116,13 @@ def detections_of(
   found = columns.read(results, True, where, problems)
   label = _indexes(found.labels, columns.positions(truth.labels))
   known = label >= 0
-  ignored = {}
-  for n in np.flatnonzero(~known):
-    ignored[found.labels[n]] = ignored.get(found.labels[n], 0) + 1
+  ignored = Counter(found.labels[n] for n in np.flatnonzero(~known))
   counts = np.bincount(found.video[known], minlength=len(results))
-  index = columns.positions(truth.videos)
+  scored = set(truth.videos)
   unknown = {
     video: int(count)
     for video, count in zip(results, counts, strict=True)
-    if count and video not in index
+    if count and video not in scored
   }
   videos = (*truth.videos, *unknown)
   index = columns.positions(videos)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptlr_jax.evaluation.instances import Detections, Truth
+from ptlr_jax.expansion import expanded
 
 RULE, REVERSED = 0, -1  # orders of ties
 _CHUNK = 2_000_000  # pairs at once
@@ -51,6 +52,19 @@ def temporal_iou(
   return np.divide(intersection, union, out=found, where=union != 0)
 
 
+def equal_to_next(*columns: np.ndarray) -> np.ndarray:
+  """Whether a row is as the one after it in every column, bool[N-1]."""
+  same = np.ones(max(len(columns[0]) - 1, 0), bool)
+  for column in columns:
+    same &= column[1:] == column[:-1]
+  return same
+
+
+def in_runs(same: np.ndarray) -> np.ndarray:
+  """Rows that are as the one before or after, i64; `same` bool[N-1]."""
+  return np.flatnonzero(np.append(same, False) | np.append(False, same))
+
+
 def rank(found: Detections, ties: int = RULE) -> np.ndarray:
   """The order of detections: by class, decreasing score and the rule of ties.
 
@@ -59,11 +73,11 @@ def rank(found: Detections, ties: int = RULE) -> np.ndarray:
   """
   order = np.lexsort((-found.score, found.label))
   label, score = found.label[order], found.score[order]
-  same = (label[1:] == label[:-1]) & (score[1:] == score[:-1])
+  same = equal_to_next(label, score)
   if not same.any():
     return order
   block = np.concatenate([[0], np.cumsum(~same)])
-  tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+  tied = in_runs(same)
   rows = order[tied]
   names = np.empty(len(found.videos), np.int64)
   names[np.array(sorted(range(len(names)), key=found.videos.__getitem__))] = (
@@ -92,20 +106,16 @@ def overlapping(
   groups, first, size = np.unique(
     of_truth[order], return_index=True, return_counts=True
   )
-  if not len(groups) or not len(key):
-    none = np.zeros(0, np.int64)
-    return Pairs(none, none, np.zeros(0))
+  none = np.zeros(0, np.int64)
+  parts = [(none, none, np.zeros(0))]
+  if not len(groups):
+    return Pairs(*parts[0])
   group = np.minimum(np.searchsorted(groups, key), len(groups) - 1)
   rows = np.flatnonzero(groups[group] == key)
   group = group[rows]
-  parts = []
-  for a, b in _chunks(size[group]):
-    part, of = rows[a:b], group[a:b]
-    count = size[of]
-    detection = np.repeat(part, count)
-    before = np.repeat(np.cumsum(count) - count, count)
-    at = np.repeat(first[of], count) + np.arange(len(detection)) - before
-    instance = order[at]
+  for row, nth in expanded(size[group], _CHUNK):
+    detection = rows[row]
+    instance = order[first[group[row]] + nth]
     overlap = temporal_iou(
       found.start[detection],
       found.end[detection],
@@ -118,27 +128,12 @@ def overlapping(
   return by_overlap(Pairs(*columns), truth)
 
 
-def _chunks(counts: np.ndarray) -> list[tuple[int, int]]:
-  """Ranges of rows with at most `_CHUNK` pairs each, or one row."""
-  total = np.cumsum(counts)
-  if not len(total):
-    return [(0, 0)]
-  found, a = [], 0
-  while a < len(total):
-    limit = _CHUNK + (total[a - 1] if a else 0)
-    b = max(int(np.searchsorted(total, limit, side="right")), a + 1)
-    found.append((a, b))
-    a = b
-  return found
-
-
 def by_overlap(pairs: Pairs, truth: Truth, ties: int = RULE) -> Pairs:
   """Pairs by detection, then by decreasing overlap and the rule of ties.
 
   Given by detection; `ties` as in `rank`.
   """
-  same = pairs.detection[1:] == pairs.detection[:-1]
-  several = np.flatnonzero(np.append(same, False) | np.append(False, same))
+  several = in_runs(equal_to_next(pairs.detection))
   instance = pairs.instance[several]
   if ties in (RULE, REVERSED):
     sign = 1 if ties == REVERSED else -1  # the later first

@@ -31,6 +31,11 @@ class Scored:
     """Which detections count at the k-th threshold, bool[P]; None for all."""
     return counted(self.ambiguous, self.matched[k])
 
+  def false(self, k: int) -> np.ndarray:
+    """The false positives at the k-th threshold, bool[P]."""
+    missed = self.matched[k] < 0
+    return missed if self.ambiguous is None else missed & ~self.ambiguous
+
   @property
   def mean(self) -> np.ndarray:
     """mAP at every threshold, f64[K]."""

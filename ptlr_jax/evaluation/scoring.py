@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ptlr_jax import detection_map
+from ptlr_jax.data.ambiguous import Stretches, read_stretches
 from ptlr_jax.errors import InputError
 from ptlr_jax.evaluation import (
   ambiguity,
@@ -151,7 +152,7 @@ class _Reader:
       )
     return truth, said
 
-  def _stretches(self) -> files.ambiguous.Stretches:
+  def _stretches(self) -> Stretches:
     given = self.options.ambiguous
     if not given:
       return {}
@@ -160,7 +161,7 @@ class _Reader:
     found = self.ground_truth.stretches
     if given != "ground_truth":
       path = path_of("ambiguous", given)
-      found = files.ambiguous.read_stretches(path, problems)
+      found = read_stretches(path, problems)
     self._refuse(problems, "ambiguous")
     if not found and not self.problems:
       self.problems.append(

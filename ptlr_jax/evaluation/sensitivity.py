@@ -40,10 +40,7 @@ def _count(truth: Truth) -> np.ndarray:
 
 def bins(ends: Sequence[float], unit: str) -> list[str]:
   """Names of the bins with these upper ends: XS (0, 3] s, ... XL > 18 s."""
-  names = (
-    [*SIZES[: len(ends)], SIZES[-1]] if len(ends) > 3 else ["XS", "S", "M", "L"]
-  )
-  lows = (0, *ends)
+  names, lows = SIZES[: len(ends) + 1], (0, *ends)
   said = [
     f"{name} ({low:g}, {high:g}]{unit}"
     for name, low, high in zip(names, lows, ends, strict=False)
@@ -68,13 +65,13 @@ def table(scored: Scored, k: int) -> dict[str, list[dict[str, Any]]]:
   for name, value in characteristics(scored).items():
     upper, unit = ends[name]
     index = np.searchsorted(np.array(upper, float), value, side="left")
+    unknown = np.isnan(value)
+    index[unknown] = -1
     rows = [
       {"bin": said, **_row(scored, k, index == n)}
       for n, said in enumerate(bins(upper, unit))
     ]
-    unknown = np.isnan(value)
     if unknown.any():
-      rows[-1] |= _row(scored, k, (index == len(upper)) & ~unknown)
       rows.append({"bin": "not known", **_row(scored, k, unknown)})
     found[name] = rows
   everything = np.ones(len(scored.truth.label), bool)
@@ -105,13 +102,10 @@ def normalised_map(scored: Scored, k: int, chosen: np.ndarray) -> float | None:
     return None
   mean = len(truth.label) / len(truth.labels)
   matched = scored.matched[k]
-  false = matched < 0
-  counted = scored.counted(k)
-  if counted is not None:
-    false = false & counted
+  hit = matched >= 0
   ours = np.zeros(len(matched), bool)
-  ours[~(matched < 0)] = chosen[matched[matched >= 0]]
-  misses = np.concatenate([[0], np.cumsum(false)])
+  ours[hit] = chosen[matched[hit]]
+  misses = np.concatenate([[0], np.cumsum(scored.false(k))])
   first = np.searchsorted(found.label, np.arange(len(sizes) + 1))
   ap = []
   for label in np.flatnonzero(sizes):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ptlr_jax.evaluation import matching, precision
+from ptlr_jax.evaluation.matching import equal_to_next, in_runs
 from ptlr_jax.evaluation.precision import Scored
 
 TOLERANCE = 1e-9
@@ -44,12 +45,13 @@ def find(scored: Scored) -> Ties:
   """
   found, truth = scored.found, scored.truth
   # Each of these is about a row and the next one.
-  same_score = _equal((found.label, found.score))
-  same_score &= ~_equal((found.video, found.start, found.end))
-  in_video = same_score & _equal((found.video,))
+  same_score = equal_to_next(found.label, found.score)
+  same_score &= ~equal_to_next(found.video, found.start, found.end)
+  in_video = same_score & equal_to_next(found.video)
   pairs = scored.pairs
   spans = truth.start[pairs.instance], truth.end[pairs.instance]
-  same_overlap = _equal((pairs.detection, pairs.overlap)) & ~_equal(spans)
+  same_overlap = equal_to_next(pairs.detection, pairs.overlap)
+  same_overlap &= ~equal_to_next(*spans)
   asked = pairs.detection[:-1][same_overlap]
 
   group = found.video * len(truth.labels) + found.label
@@ -71,19 +73,7 @@ def find(scored: Scored) -> Ties:
         ap = _extreme(scored, rows[order], row, sign)[labels]
         low[labels, k] = np.minimum(low[labels, k], ap)
         high[labels, k] = np.maximum(high[labels, k], ap)
-  return Ties(low, high, _involved(same_score), len(np.unique(asked)))
-
-
-def _equal(columns: tuple[np.ndarray, ...]) -> np.ndarray:
-  """Whether a row is as the next one, bool[N-1]."""
-  same = np.ones(max(len(columns[0]) - 1, 0), bool)
-  for column in columns:
-    same &= column[1:] == column[:-1]
-  return same
-
-
-def _involved(same: np.ndarray) -> int:
-  return int((np.append(same, False) | np.append(False, same)).sum())
+  return Ties(low, high, len(in_runs(same_score)), len(np.unique(asked)))
 
 
 def _rematched(
@@ -135,9 +125,9 @@ def _extreme(
   """
   found = scored.found
   label, score, video = found.label[rows], found.score[rows], found.video[rows]
-  same = _equal((label, score))
+  same = equal_to_next(label, score)
   block = np.concatenate([[0], np.cumsum(~same)])
-  tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+  tied = in_runs(same)
   _, unit = np.unique(
     block[tied] * len(found.videos) + video[tied], return_inverse=True
   )

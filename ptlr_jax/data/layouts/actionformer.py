@@ -20,6 +20,7 @@ from ptlr_jax.data.source import (
   Source,
   locate,
   note_unused,
+  only_file,
   sort_into,
 )
 from ptlr_jax.data.text_files import read_database
@@ -82,11 +83,11 @@ def _annotations(
 ) -> Path | None:
   if options.annotations:
     return root / options.annotations
-  files = sorted((root / "annotations").glob("*.json"))
-  if len(files) == 1:
-    return files[0]
-  problems.append(
-    f"{root / 'annotations'}: expected one .json file, came "
-    f"{', '.join(p.name for p in files) or 'none'}; pass "
-    "--config.data.annotations=annotations/NAME.json"
+  folder = root / "annotations"
+  return only_file(
+    sorted(folder.glob("*.json")),
+    folder,
+    "one .json file",
+    "pass --config.data.annotations=annotations/NAME.json",
+    problems,
   )

@@ -25,6 +25,7 @@ from ptlr_jax.data.source import (
   Source,
   locate,
   note_unused,
+  only_file,
   sort_into,
 )
 from ptlr_jax.data.text_files import (
@@ -146,13 +147,12 @@ def _annotations(
 ) -> Path | None:
   if options.annotations:
     return root / options.annotations
-  files = _annotation_files(root)
-  if len(files) == 1:
-    return files[0]
-  problems.append(
-    f"{root}: expected one .csv or .json file with labels, came "
-    f"{', '.join(p.name for p in files) or 'none'}; put it there or pass "
-    "--config.data.annotations=FILE"
+  return only_file(
+    _annotation_files(root),
+    root,
+    "one .csv or .json file with labels",
+    "put it there or pass --config.data.annotations=FILE",
+    problems,
   )
 
 
