@@ -15,6 +15,9 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   config.seed = 0
   config.compat = ""  # or basnet: what `settings.COMPAT` lists
+  # Where compiled programs are kept: auto (the user's cache directory), a
+  # folder, or off.
+  config.compile_cache = "auto"
 
   config.data = ConfigDict(
     {
@@ -44,6 +47,9 @@ def get_config() -> ConfigDict:
       "check_finite": True,  # read all features once before training
       "memory_gb": 8.0,  # larger sets stay on disk and are streamed
       "stream_threads": 2,  # that read ahead of training
+      # On the device while training: auto (a GPU with room for them), always
+      # or never.
+      "resident": "auto",
       "holdout": 0.0,  # > 0: test on this share of the training videos instead
       "holdout_seed": 0,
       "simulated": {
@@ -72,19 +78,35 @@ def get_config() -> ConfigDict:
     }
   )
 
+  arithmetic = {
+    # How the convolutions are computed: direct, winograd2 or winograd4, see
+    # models/convolution.py; auto: winograd2 for float32 on a CPU.
+    "convolution": "auto",
+    # What products are rounded to, float32, tf32 or bf16; the rest is float32.
+    "precision": "float32",
+  }
+  memory = {  # for small cards; the same results up to rounding and dropout
+    "remat": False,  # activations are computed again, not kept
+    "accumulate": 1,  # parts that a batch is computed in
+  }
   config.ilg = ConfigDict(
     {
+      **memory,
       "streams": ("rgb", "flow"),  # ("fused",): early-fusion Bas-Net
       "steps": 1500,
       "batch_size": 16,
       "learning_rate": 1e-4,
       "segments": 750,
       "sampling": "random",  # or uniform
+      # The first layers' products serve all branches of a stream; False: each
+      # branch multiplies its own, which is the same and slower.
+      "share_products": True,
       "model": {
         "filter_width": 512,
         "cas_width": 2048,
         "dropout": 0.7,
         "leaky_slope": 0.01,
+        **arithmetic,
       },
       "loss": {
         "alpha": 0.5,  # L_csc; beta, gamma: L_sc of rgb (or fused) and flow
@@ -135,6 +157,7 @@ def get_config() -> ConfigDict:
   )
 
   network = {
+    **memory,
     "steps": 1500,
     "batch_size": 16,
     "learning_rate": 1e-3,
@@ -143,7 +166,7 @@ def get_config() -> ConfigDict:
     "label_smoothing": 0.0,
     "temperature": 1.0,  # of the softmax in prediction
   }
-  model = {"width": 2048, "dropout": 0.7, "leaky_slope": 0.01}
+  model = {"width": 2048, "dropout": 0.7, "leaky_slope": 0.01, **arithmetic}
   config.ots = ConfigDict({**network, "model": model})
   config.rts = ConfigDict(
     {

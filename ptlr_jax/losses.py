@@ -159,6 +159,45 @@ def scale_consistency(
   return l1_distance(cas_scaled, transformed_cas, mask, reduce=reduce)
 
 
+def frame_weights(
+  targets: jax.Array,
+  selected: jax.Array,
+  *,
+  average: str = "batch",
+  balance: bool = False,
+) -> jax.Array:
+  """What each frame counts for in Eqs. (6) and (7).
+
+  f32[B,T,C+1], bool[B,T] -> f32[B,T], of sum 1, or all 0 without a selected
+  frame.
+
+  `batch` divides by N_in, the frames selected in the batch; `video` first
+  averages every video that has any. Beyond the paper, `balance` gives the
+  action and the background frames of the batch half of the weight each where
+  there are both.
+  """
+  weights = selected.astype(targets.dtype)
+  if average == "video":
+    count = weights.sum(1, keepdims=True)
+    videos = jnp.maximum((count > 0).sum(), 1)
+    weights = weights / (jnp.maximum(count, 1) * videos)
+  elif average == "batch":
+    weights = weights / jnp.maximum(weights.sum(), 1)
+  else:
+    raise ValueError(f"average: expected batch or video, got {average!r}")
+  return weights * _balance(targets, selected) if balance else weights
+
+
+def _balance(targets: jax.Array, selected: jax.Array) -> jax.Array:
+  """Factors f32[B,T] of mean 1 over the selected frames; see above."""
+  background = targets.argmax(-1) == targets.shape[-1] - 1
+  kinds = (selected & background, selected & ~background)
+  both = kinds[0].any() & kinds[1].any()
+  half = selected.sum() / 2
+  factors = sum(kind * half / jnp.maximum(kind.sum(), 1) for kind in kinds)
+  return jnp.where(both, factors, 1.0)
+
+
 def selected_cross_entropy(
   logits: jax.Array,
   targets: jax.Array,
@@ -167,46 +206,31 @@ def selected_cross_entropy(
   average: str = "batch",
   balance: bool = False,
   smoothing: float = 0.0,
+  weights: jax.Array | None = None,
 ) -> jax.Array:
   """Cross-entropy over the selected frames, L_ots of Eq. (6).
 
   f32[B,T,C+1], f32[B,T,C+1], bool[B,T] -> f32[].
 
-  The print lacks the minus. `batch` divides by N_in, the frames selected in
-  the batch; `video` first averages every video that has any. No frame at all
-  gives 0. Beyond the paper: `balance` gives the action and the background
-  frames of the batch half of the weight each where there are both, and
-  `smoothing` mixes that share of the uniform distribution into the targets.
+  The print lacks the minus. `average` and `balance` as for `frame_weights`, or
+  its `weights` where they were taken of a larger batch. No frame at all gives
+  0. `smoothing`, beyond the paper, mixes that share of the uniform
+  distribution into the targets.
   """
+  if weights is None:
+    weights = frame_weights(targets, selected, average=average, balance=balance)
   if smoothing:
     targets = (1 - smoothing) * targets + smoothing / targets.shape[-1]
   ce = -(targets * jax.nn.log_softmax(logits, axis=-1)).sum(-1)
-  ce = jnp.where(selected, ce, 0)
-  if balance:
-    ce = ce * _balanced(targets, selected)
-  if average == "batch":
-    return ce.sum() / jnp.maximum(selected.sum(), 1)
-  if average == "video":
-    count = selected.sum(1)
-    per_video = ce.sum(1) / jnp.maximum(count, 1)
-    return per_video.sum() / jnp.maximum((count > 0).sum(), 1)
-  raise ValueError(f"average: expected batch or video, got {average!r}")
-
-
-def _balanced(targets: jax.Array, selected: jax.Array) -> jax.Array:
-  """Weights f32[B,T] of mean 1 over the selected frames; see above."""
-  background = targets.argmax(-1) == targets.shape[-1] - 1
-  kinds = (selected & background, selected & ~background)
-  both = kinds[0].any() & kinds[1].any()
-  half = selected.sum() / 2
-  weights = sum(kind * half / jnp.maximum(kind.sum(), 1) for kind in kinds)
-  return jnp.where(both, weights, 1.0)
+  return (jnp.where(selected, ce, 0) * weights).sum()
 
 
 def branch_cross_entropy(
   branch_logits: Sequence[jax.Array],
   targets: jax.Array,
   selected: jax.Array,
+  *,
+  weights: Sequence[jax.Array] | None = None,
   **options: Any,
 ) -> jax.Array:
   """Mean over branches of their own cross-entropy, L_rts of Eq. (7).
@@ -214,13 +238,14 @@ def branch_cross_entropy(
   M x f32[B,T/2^m,C+1], f32[B,T,C+1], bool[B,T] -> f32[].
 
   Branch m = 1..M learns low-resolution index t where t x 2^m is selected,
-  with the label of frame t x 2^m (the index set T^m). `options` as for
-  `selected_cross_entropy`.
+  with the label of frame t x 2^m (the index set T^m). `options`, and the
+  `weights` of each branch's frames, as for `selected_cross_entropy`.
   """
   total = jnp.zeros((), branch_logits[0].dtype)
   for m, logits in enumerate(branch_logits, 1):
+    own = weights[m - 1] if weights is not None else None
     step = 2**m
     total += selected_cross_entropy(
-      logits, targets[:, ::step], selected[:, ::step], **options
+      logits, targets[:, ::step], selected[:, ::step], weights=own, **options
     )
   return total / len(branch_logits)

@@ -19,10 +19,12 @@ def run(argv: Sequence[str]) -> None:
     say(f"{directory}: finished before; nothing to do")
   else:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ptlr_jax import pipeline  # imports JAX, which a finished run spares
+    # These import JAX, which a finished run spares.
+    from ptlr_jax import compilation, pipeline
     from ptlr_jax.data.loading import load
 
     logging.getLogger("absl").setLevel(logging.WARNING)
+    compilation.use_cache(config.compile_cache)
     data = load(config.data, config.evaluate)
     for note in data.notes:
       say(f"data: {note}")

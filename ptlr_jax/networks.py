@@ -30,7 +30,8 @@ def _network(
   """One a network and its settings, so that nothing is compiled twice."""
   stage = STAGES[name](classes, options.to_dict())
   tx = optimizer.adam(options.learning_rate, **adam)
-  return Network(stage, tx, train.make_step(stage.loss, tx))
+  parts = {"split": stage.split, "parts": options.accumulate}
+  return Network(stage, tx, train.make_step(stage.loss, tx, **parts))
 
 
 def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:

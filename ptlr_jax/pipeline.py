@@ -19,6 +19,7 @@ from ptlr_jax import (
   checkpoints,
   detection,
   labelling,
+  resident,
   train,
   writers,
 )
@@ -65,6 +66,14 @@ class Run:
 
   # Training.
 
+  @functools.cached_property
+  def store(self) -> resident.Store | None:
+    """The training videos' features on the device, where they are to be."""
+    videos, setting = self.data.train, self.config.data.resident
+    if not resident.wanted(setting, videos, self.data.on_disk):
+      return None
+    return resident.store_of(videos)
+
   def _key(self, name: str) -> jax.Array:
     key = jax.random.key(self.config.seed)
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
@@ -82,6 +91,8 @@ class Run:
     """The function from an update's number to its batch."""
     config, videos = self.config, self.data.train
     drawn = {"seed": config.seed, "name": phase.name}
+    if self.store is not None:
+      drawn["first"] = self.store.first
     if phase.network == "ilg":
       classes = len(self.data.classes)
       return batches.ilg_batches(videos, classes, config.ilg, **drawn)
@@ -109,7 +120,10 @@ class Run:
       say(f"{phase.name:<14} goes on from step {start}")
     bar = Progress(phase.name, options.steps, start)
     batch_at = self._batches(phase)
-    if self.data.on_disk:
+    step = self.networks[phase.network].step
+    if self.store is not None:
+      step = functools.partial(step, store=self.store.features)
+    elif self.data.on_disk:
       # Grain, which starts JAX's own imports, only where it has work to do.
       from ptlr_jax.data.streaming import read_ahead
 
@@ -123,7 +137,7 @@ class Run:
     try:
       state = train.fit(
         state,
-        self.networks[phase.network].step,
+        step,
         batch_at,
         steps=options.steps,
         key=jax.random.fold_in(self._key(phase.name), 1),

@@ -15,6 +15,10 @@ from ptlr_jax.evaluation.protocols import PROTOCOLS
 from ptlr_jax.proposals import CONTRASTS, RINGS
 from ptlr_jax.upsampling import GRIDS
 
+NETWORKS = ("ilg", "ots", "rts")
+# As models.convolution and models.products have them, which import JAX.
+_CONVOLUTIONS = ("auto", "direct", "winograd2", "winograd4")
+_PRECISIONS = ("float32", "tf32", "bf16")
 _CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
 # What `config.compat` switches at once, and what the code of that name does
@@ -44,6 +48,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
   **{f"data.{key}": choices for key, choices in source.CHOICES.items()},
   "evaluate.protocol": tuple(PROTOCOLS),
   "evaluate.ambiguous": ("", *RULES),
+  "data.resident": ("auto", "always", "never"),
+  **{f"{net}.model.convolution": _CONVOLUTIONS for net in NETWORKS},
+  **{f"{net}.model.precision": _PRECISIONS for net in NETWORKS},
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
   "ilg.loss.consistency_reduce": ("mean", "sum"),
@@ -102,6 +109,7 @@ _AT_LEAST: dict[str, float] = {
   "ots.batch_size": 1,
   "rts.steps": 1,
   "rts.batch_size": 1,
+  **{f"{net}.accumulate": 1 for net in NETWORKS},
   "ots.temperature": 1e-3,
   "rts.temperature": 1e-3,
   "rts.model.branches": 1,
@@ -189,6 +197,13 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
       f"--config.ptlr.window: expected 0 or at least {smallest} segments (2 to "
       f"the power of rts.model.branches), got {flat['ptlr.window']}"
     )
+  for net in NETWORKS:
+    size, parts = flat[f"{net}.batch_size"], flat[f"{net}.accumulate"]
+    if parts > 0 and size % parts:
+      yield (
+        f"--config.{net}.accumulate: expected a divisor of {net}.batch_size "
+        f"{size}, got {parts}"
+      )
   sources = set(flat["detect.sources"])
   usable = {"ilg", *networks} & sources
   if sources - {"ilg", "ots", "rts"} or not usable:
@@ -253,7 +268,13 @@ def apply_compat(config: ConfigDict, given: Iterable[str] = ()) -> None:
 
 
 # How features come to the device: the same bits whatever they say.
-NEUTRAL = ("data.memory_gb", "data.stream_threads", "data.check_finite")
+NEUTRAL = (
+  "compile_cache",
+  "data.memory_gb",
+  "data.stream_threads",
+  "data.check_finite",
+  "data.resident",
+)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -7,9 +7,11 @@ A stage is three functions of arrays. A batch is a dict:
   scale     f32[streams], s of each stream; scale_grid f32[S],
             whose length is the padded length of ST(., s)         (ilg)
   targets   f32[B,T,C+1], selected bool[B,T]: pseudo labels       (ots, rts)
+  weights   optional, f32[B,T/2^m] of each output: what its frames count
+            for, where the batch is part of a larger one           (ots, rts)
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,11 +28,16 @@ Terms = dict[str, jax.Array]
 
 class Stage(NamedTuple):
   """init(key, widths) -> params; loss(params, batch, key) -> (loss, terms);
-  predict(params, batch) -> arrays. `widths` maps a stream to D."""
+  predict(params, batch) -> arrays. `widths` maps a stream to D.
+
+  split(batch, parts) -> the batch as `parts` batches, stacked, the mean of
+  whose losses is the loss of the whole.
+  """
 
   init: Callable[..., Any]
   loss: Callable[..., tuple[jax.Array, Terms]]
   predict: Callable[..., dict[str, Any]]
+  split: Callable[[Batch, int], Batch]
 
 
 def stream_input(features: Mapping[str, jax.Array], stream: str) -> jax.Array:
@@ -48,6 +55,20 @@ def _init_input(widths: Mapping[str, int], stream: str):
   names = _joined(widths) if stream == "fused" else (stream,)
   width = sum(widths[name] for name in names)
   return jnp.zeros((1, 8, width)), jnp.ones((1, 8), bool)
+
+
+def _stacked(batch: Batch, parts: int) -> dict[str, Any]:
+  """Arrays [B,...] as [parts,B/parts,...]."""
+  return jax.tree.map(
+    lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), dict(batch)
+  )
+
+
+def _split_videos(batch: Batch, parts: int) -> Batch:
+  """For losses that are means over videos of as many valid segments."""
+  common = {k: v for k, v in batch.items() if k in ("scale", "scale_grid")}
+  own = _stacked({k: v for k, v in batch.items() if k not in common}, parts)
+  return {**own, **{k: jnp.stack([v] * parts) for k, v in common.items()}}
 
 
 def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
@@ -81,14 +102,12 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
     }
 
   def apply(params, x, mask, key, *, base) -> Any:
-    return net.apply(
-      {"params": params},
-      x,
-      mask,
-      deterministic=False,
-      base=base,
-      rngs={"dropout": key},
-    )
+    def branches(params, x, mask, key):
+      how = {"deterministic": False, "base": base, "rngs": {"dropout": key}}
+      return net.apply({"params": params}, x, mask, **how)
+
+    forward = jax.checkpoint(branches) if options["remat"] else branches
+    return forward(params, x, mask, key)
 
   def mil_terms(out, mask, labels):
     return losses.basnet_terms(
@@ -100,16 +119,32 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
       **mil,
     )
 
+  def first_products(params, x, mask) -> Any:
+    """What the branches of a stream have in common; x where each multiplies
+    its own."""
+    if not options["share_products"]:
+      return x
+    return net.apply({"params": params}, x, mask, method="products")
+
   def transformed(params, x, cas, batch, scale, key):
     """L_sc of a stream, and the transformed branch's own MIL loss."""
     mask, extra = batch["mask"], opt["transformed_mil_weight"]
-    size = len(batch["scale_grid"])
-    read = {"align_corners": options["scale"]["align_corners"]}
-    lengths = mask.sum(1)
-    xs, valid = scale_transform(x, lengths, scale, size, **read)
-    out = apply(params, xs, valid, key, base=extra > 0)
+    lengths, size = mask.sum(1), len(batch["scale_grid"])
+
+    def rescaled(values):
+      return scale_transform(
+        values,
+        lengths,
+        scale,
+        size,
+        align_corners=options["scale"]["align_corners"],
+        max_scale=options["scale"]["max"],
+      )
+
+    xs = jax.tree.map(lambda values: rescaled(values)[0], x)
     ours = losses.consistency_space(cas, mask, space)
-    ours, _ = scale_transform(ours, lengths, scale, size, **read)
+    ours, valid = rescaled(ours)
+    out = apply(params, xs, valid, key, base=extra > 0)
     theirs = losses.consistency_space(out["suppression"], valid, space)
     if detach == "original":
       ours = jax.lax.stop_gradient(ours)
@@ -127,6 +162,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
     for i, stream in enumerate(streams):
       original, scaled = jax.random.split(jax.random.fold_in(key, i))
       x = stream_input(batch["features"], stream)
+      x = first_products(params[stream], x, mask)
       out = apply(params[stream], x, mask, original, base=True)
       own = mil_terms(out, mask, batch["labels"])
       terms |= {f"{stream}/{name}": value for name, value in own.items()}
@@ -161,7 +197,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
       scores[stream] = jax.nn.softmax(mean)
     return {"logits": logits, "scores": scores}
 
-  return Stage(init, loss, predict)
+  return Stage(init, loss, predict, _split_videos)
 
 
 def _refinement(
@@ -170,16 +206,17 @@ def _refinement(
   net: nn.Module,
   loss_of: Callable[..., jax.Array],
   heads: Callable[..., tuple[jax.Array, jax.Array]],
+  strides: Sequence[int],
 ) -> Stage:
   """A network that learns pseudo labels from the fused features.
 
-  `heads(outputs, mask, temperature)` are its probabilities and its logits. It
-  predicts {"cas": probabilities f32[B,T,C+1], "logits": f32[B,T,C+1]}.
+  `heads(outputs, mask, temperature)` are its probabilities and its logits,
+  `strides` the frames from one value of each output to the next. It predicts
+  {"cas": probabilities f32[B,T,C+1], "logits": f32[B,T,C+1]}.
   """
-  how = {
+  weigh = {
     "average": options["loss_average"],
     "balance": options["class_balance"],
-    "smoothing": options["label_smoothing"],
   }
 
   def init(key, widths):
@@ -190,26 +227,55 @@ def _refinement(
     return net.apply({"params": params}, x, batch["mask"], **how)
 
   def loss(params, batch, key):
-    outputs = apply(params, batch, deterministic=False, rngs={"dropout": key})
-    value = loss_of(outputs, batch["targets"], batch["selected"], **how)
+    def outputs_of(params, batch, key):
+      return apply(params, batch, deterministic=False, rngs={"dropout": key})
+
+    forward = jax.checkpoint(outputs_of) if options["remat"] else outputs_of
+    value = loss_of(
+      forward(params, batch, key),
+      batch["targets"],
+      batch["selected"],
+      smoothing=options["label_smoothing"],
+      weights=weights_of(batch),
+    )
     return value, {name: value}
+
+  def weights_of(batch) -> list[jax.Array]:
+    if "weights" in batch:
+      return batch["weights"]
+    labels = batch["targets"], batch["selected"]
+    return [
+      losses.frame_weights(*(x[:, ::step] for x in labels), **weigh)
+      for step in strides
+    ]
+
+  def split(batch, parts):
+    weights = [parts * w for w in weights_of(batch)]
+    return _stacked({**batch, "weights": weights}, parts)
 
   def predict(params, batch):
     outputs, mask = apply(params, batch), batch["mask"]
     cas, logits = heads(outputs, mask, options["temperature"])
     return {"cas": cas, "logits": logits}
 
-  return Stage(init, loss, predict)
+  return Stage(init, loss, predict, split)
 
 
 def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:
   """Network-OTS, Eq. (6)."""
+
+  def loss_of(logits, targets, selected, *, weights, **how):
+    return losses.selected_cross_entropy(
+      logits, targets, selected, weights=weights[0], **how
+    )
+
   return _refinement(
     "ots",
     options,
     ots.NetworkOTS(num_classes, **options["model"]),
-    losses.selected_cross_entropy,
+    loss_of,
     lambda logits, mask, t: (jax.nn.softmax(logits / t), logits),
+    strides=(1,),
   )
 
 
@@ -228,6 +294,7 @@ def _rts(num_classes: int, options: Mapping[str, Any]) -> Stage:
     rts.NetworkRTS(num_classes, **options["model"]),
     losses.branch_cross_entropy,
     heads,
+    strides=[2**m for m in range(1, options["model"]["branches"] + 1)],
   )
 
 

@@ -117,11 +117,12 @@ class Runs:
       return
     # These import JAX, which finished tables spare.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ptlr_jax import pipeline
+    from ptlr_jax import compilation, pipeline
     from ptlr_jax.artefacts import Artefacts
     from ptlr_jax.data.loading import load
 
     logging.getLogger("absl").setLevel(logging.WARNING)
+    compilation.use_cache(config.compile_cache)
     self._data = self._data or load(config.data, config.evaluate)
     if fault := self._data.not_scorable():
       raise InputError(

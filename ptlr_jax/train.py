@@ -1,6 +1,5 @@
 """The jitted train step, and the loop that every phase runs."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +11,9 @@ import optax
 
 from ptlr_jax.errors import Diverged
 
-Loss = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+Batch = Mapping[str, Any]
+Terms = dict[str, jax.Array]
+Loss = Callable[..., tuple[jax.Array, Terms]]
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -28,26 +29,76 @@ def create(params: Any, tx: optax.GradientTransformation) -> TrainState:
   return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
 
 
-def make_step(loss: Loss, tx: optax.GradientTransformation):
-  """step(state, batch, key) -> (state, terms); jitted, the state is donated.
+def _filled(batch: Batch, features: Mapping[str, jax.Array] | None) -> Batch:
+  """The batch with the features in place of their rows, 0 in padding."""
+  if "rows" not in batch:
+    return batch
+  if features is None:
+    raise ValueError("rows: expected the features they are of, got none")
+  rest = {name: value for name, value in batch.items() if name != "rows"}
+  mask = batch["mask"][..., None]
+  found = {
+    stream: jnp.where(mask, x[batch["rows"]].astype(jnp.float32), 0)
+    for stream, x in features.items()
+  }
+  return {**rest, "features": found}
 
-  The step's own key is `fold_in(key, state.step)`, so that an update is a
+
+def update_of(
+  loss: Loss,
+  tx: optax.GradientTransformation,
+  *,
+  split: Callable[[Batch, int], Batch] | None = None,
+  parts: int = 1,
+) -> Callable[..., tuple[TrainState, Terms]]:
+  """update(state, batch, key, store=None) -> (state, terms), a pure function.
+
+  The update's own key is `fold_in(key, state.step)`, so that an update is a
   function of (state, batch, key) and resuming is starting later. `terms`
-  holds every loss term, their total `loss`, and `grad_norm`.
+  holds every loss term, their total `loss`, and `grad_norm`. `store` are the
+  features where the batch only says which it wants (`resident`).
+
+  With `parts` above 1 the batch is `split` and its gradient accumulated: of
+  the activations, only those of one part are alive at a time.
   """
 
-  @functools.partial(jax.jit, donate_argnums=0)
-  def step(state: TrainState, batch: Mapping[str, Any], key: jax.Array):
-    key = jax.random.fold_in(key, state.step)
+  def gradient(params: Any, batch: Batch, key: jax.Array, store: Any):
     grad = jax.value_and_grad(loss, has_aux=True)
-    (total, terms), grads = grad(state.params, batch, key)
+    (total, terms), grads = grad(params, _filled(batch, store), key)
+    return {**terms, "loss": total}, grads
+
+  def accumulated(params: Any, batch: Batch, key: jax.Array, store: Any):
+    assert split is not None
+    stacked = split(batch, parts)
+
+    def one(sums, numbered):
+      i, part = numbered
+      found = gradient(params, part, jax.random.fold_in(key, i), store)
+      return jax.tree.map(jnp.add, sums, found), None
+
+    first = jax.tree.map(lambda x: x[0], stacked)
+    like = jax.eval_shape(gradient, params, first, key, store)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    sums, _ = jax.lax.scan(one, zeros, (jnp.arange(parts), stacked))
+    return jax.tree.map(lambda x: x / parts, sums)
+
+  def update(
+    state: TrainState, batch: Batch, key: jax.Array, store: Any = None
+  ):
+    key = jax.random.fold_in(key, state.step)
+    of_batch = gradient if parts == 1 else accumulated
+    terms, grads = of_batch(state.params, batch, key, store)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     new = TrainState(state.step + 1, params, opt_state)
-    terms = {**terms, "loss": total, "grad_norm": optax.tree.norm(grads)}
-    return new, terms
+    return new, {**terms, "grad_norm": optax.tree.norm(grads)}
 
-  return step
+  return update
+
+
+def make_step(loss: Loss, tx: optax.GradientTransformation, **how: Any):
+  """`update_of`, jitted; the state is donated."""
+  return jax.jit(update_of(loss, tx, **how), donate_argnums=0)
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -74,7 +125,7 @@ def _interval_means(pending: list[dict[str, Any]], step: int):
 
 def fit(
   state: TrainState,
-  step_fn: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
+  step_fn: Callable[..., tuple[TrainState, Terms]],
   batch_at: Callable[[int], Mapping[str, Any]],
   *,
   steps: int,

@@ -18,7 +18,7 @@ TABLE = {
   "errors": "",
   "progress": "tqdm",
   # The command: no arrays, no losses.
-  "main": "command_line workdir progress pipeline data.loading",
+  "main": "command_line workdir progress compilation pipeline data.loading",
   "prepare": (
     "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
@@ -26,7 +26,7 @@ TABLE = {
   ),
   "tables": (
     "ml_collections ablations command_line settings table_formats workdir "
-    "writers errors progress pipeline artefacts data.loading"
+    "writers errors progress compilation pipeline artefacts data.loading"
   ),
   # The paper's tables: figures in, text out.
   "ablations": "numpy scipy published",
@@ -47,7 +47,7 @@ TABLE = {
   "artefacts": "ml_collections checkpoints phases writers",
   "pipeline": (
     "jax ml_collections numpy artefacts checkpoints detection labelling "
-    "networks phases progress pseudo_labels train writers errors "
+    "networks phases progress pseudo_labels resident train writers errors "
     "data.annotations data.batches data.streaming"
   ),
   "networks": (
@@ -56,6 +56,8 @@ TABLE = {
   ),
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "jax flax optax errors",
+  "resident": "jax numpy data.annotations",
+  "compilation": "jax progress writers",
   "optimizer": "jax optax",
   "checkpoints": "jax orbax errors writers",
   "stages": "jax flax losses scale models.basnet models.ots models.rts",
@@ -63,7 +65,9 @@ TABLE = {
   "losses": "jax",
   "scale": "jax",
   "models": "",
-  "models.layers": "flax jax",
+  "models.products": "jax",
+  "models.convolution": "jax models.products",
+  "models.layers": "flax jax models.convolution models.products",
   "models.basnet": "flax jax models.layers",
   "models.ots": "flax jax models.basnet",
   "models.rts": "flax jax models.layers",

@@ -39,7 +39,7 @@ def random_params(net, width=3) -> Any:
   made = jax.eval_shape(net.init, KEY, x, mask)
   rng = np.random.default_rng(1)
   return jax.tree.map(
-    lambda leaf: jnp.asarray(rng.uniform(-0.4, 0.4, leaf.shape), leaf.dtype),
+    lambda leaf: rng.uniform(-0.4, 0.4, leaf.shape).astype(leaf.dtype),
     made,
   )
 

@@ -1,7 +1,7 @@
 """Batches as dicts of NumPy arrays; see `stages` for what they hold."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,33 +19,69 @@ def video_labels(videos: Sequence[Video], num_classes: int) -> np.ndarray:
   return labels
 
 
-def _stacked(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """[{stream: f[T,D]}] of the videos -> {stream: f[B,T,D]}."""
-  return {s: np.stack([row[s] for row in rows]) for s in rows[0]}
+def _mask(indexes: Sequence[np.ndarray], size: int) -> np.ndarray:
+  lengths = np.array([len(index) for index in indexes])
+  return np.arange(size)[None] < lengths[:, None]
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+  return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
 
 
 def gathered_batch(
-  videos: Sequence[Video], indexes: Sequence[np.ndarray]
+  videos: Sequence[Video], indexes: Sequence[np.ndarray], size: int
 ) -> Batch:
-  """The same number of segments of every video: features and mask."""
+  """The given segments of each video, padded to `size`: features and mask."""
+  rows = [
+    {
+      s: _pad(np.asarray(x[index], np.float32), size)
+      for s, x in video.load().items()
+    }
+    for video, index in zip(videos, indexes, strict=True)
+  ]
+  features = {s: np.stack([row[s] for row in rows]) for s in rows[0]}
+  return {"features": features, "mask": _mask(indexes, size)}
+
+
+def resident_batch(
+  first: np.ndarray, indexes: Sequence[np.ndarray], size: int
+) -> Batch:
+  """The same as rows of `resident.Store`, where each video has its `first`."""
+  rows = [
+    _pad(start + index, size)
+    for start, index in zip(first, indexes, strict=True)
+  ]
   return {
-    "features": _stacked(
-      [
-        {s: np.asarray(x[index], np.float32) for s, x in video.load().items()}
-        for video, index in zip(videos, indexes, strict=True)
-      ]
-    ),
-    "mask": np.ones((len(videos), len(indexes[0])), bool),
+    "rows": np.stack(rows).astype(np.int32),
+    "mask": _mask(indexes, size),
   }
+
+
+class _Draw(NamedTuple):
+  """What an update sees: videos, by index too, and a generator for the rest."""
+
+  order: np.ndarray
+  videos: list[Video]
+  rng: np.random.Generator
+
+  def batch(
+    self,
+    indexes: Sequence[np.ndarray],
+    size: int,
+    first: np.ndarray | None,
+  ) -> Batch:
+    """Segments of the videos; their rows where features are resident."""
+    if first is not None:
+      return resident_batch(first[self.order], indexes, size)
+    return gathered_batch(self.videos, indexes, size)
 
 
 def _update(
   videos: Sequence[Video], batch_size: int, i: int, *, seed: int, name: str
-) -> tuple[np.ndarray, list[Video], np.random.Generator]:
-  """Indexes and videos of update `i`, and a generator for the rest of it."""
+) -> _Draw:
   order = sampling.epoch_order(len(videos), batch_size, i, seed=seed, name=name)
   rng = sampling.generator(seed, f"{name}/segments", i)
-  return order, [videos[v] for v in order], rng
+  return _Draw(order, [videos[v] for v in order], rng)
 
 
 def ilg_batches(
@@ -55,30 +91,32 @@ def ilg_batches(
   *,
   seed: int,
   name: str,
+  first: np.ndarray | None = None,
 ) -> Callable[[int], Batch]:
   """The function from an update's number to its batch, for the ILG.
 
-  `options` is config.ilg; `name` is the phase, so that phases draw anew.
+  `options` is config.ilg; `name` is the phase, so that phases draw anew;
+  `first` of the `resident.Store` of the videos, where there is one.
   """
   loss = options.loss
   rescaled = loss.beta or loss.gamma or loss.transformed_mil_weight
 
   def batch_at(i: int) -> Batch:
-    _, part, rng = _update(videos, options.batch_size, i, seed=seed, name=name)
-    batch = gathered_batch(
-      part,
-      [
-        sampling.perturbed_indexes(video.num_segments, options.segments, rng)
-        if options.sampling == "random"
-        else sampling.uniform_indexes(video.num_segments, options.segments)
-        for video in part
-      ],
-    )
-    batch["labels"] = video_labels(part, num_classes)
+    drawn = _update(videos, options.batch_size, i, seed=seed, name=name)
+    indexes = [
+      sampling.perturbed_indexes(
+        video.num_segments, options.segments, drawn.rng
+      )
+      if options.sampling == "random"
+      else sampling.uniform_indexes(video.num_segments, options.segments)
+      for video in drawn.videos
+    ]
+    batch = drawn.batch(indexes, options.segments, first)
+    batch["labels"] = video_labels(drawn.videos, num_classes)
     if not rescaled:
       return batch
     scale = sampling.draw_scale(
-      rng, options.segments, len(options.streams), options.scale
+      drawn.rng, options.segments, len(options.streams), options.scale
     )
     return {**batch, **scale}
 
@@ -94,78 +132,39 @@ def labelled_batches(
   align: int,
   seed: int,
   name: str,
+  first: np.ndarray | None = None,
 ) -> Callable[[int], Batch]:
   """The function from an update's number to its batch, for OTS and RTS.
 
-  Videos longer than `window` segments come as a random run of that length
-  which starts at a multiple of `align`.
+  Features, padded, with their pseudo labels: targets and selected. Videos
+  longer than `window` segments come as a random run of that length which
+  starts at a multiple of `align`. `first` as for `ilg_batches`.
   """
 
   def batch_at(i: int) -> Batch:
-    order, part, rng = _update(videos, batch_size, i, seed=seed, name=name)
-    return labelled_batch(
-      part,
-      [labels[v] for v in order],
-      window=window,
-      align=align,
-      rng=rng,
+    drawn = _update(videos, batch_size, i, seed=seed, name=name)
+    windows = [
+      sampling.draw_window(video.num_segments, window, align, drawn.rng)
+      for video in drawn.videos
+    ]
+    longest = max(w.stop - w.start for w in windows)
+    size = sampling.padded_length(longest)
+    size = min(size, max(window, longest)) if window else size
+    batch = drawn.batch(
+      [np.arange(w.start, w.stop) for w in windows], size, first
     )
+    own = [labels[v] for v in drawn.order]
+    for name_of, column in (("targets", 0), ("selected", 1)):
+      batch[name_of] = np.stack(
+        [
+          _pad(label[column][w], size)
+          for label, w in zip(own, windows, strict=True)
+        ]
+      )
+    batch["targets"] = batch["targets"].astype(np.float32)
+    return batch
 
   return batch_at
-
-
-def _pad(array: np.ndarray, size: int) -> np.ndarray:
-  return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
-
-
-def padded_batch(
-  videos: Sequence[Video], windows: Sequence[slice], size: int
-) -> Batch:
-  """Videos at their own resolution, padded to `size`: features and mask."""
-  lengths = np.array([w.stop - w.start for w in windows])
-  return {
-    "features": _stacked(
-      [
-        {
-          s: _pad(np.asarray(x[w], np.float32), size)
-          for s, x in video.load().items()
-        }
-        for video, w in zip(videos, windows, strict=True)
-      ]
-    ),
-    "mask": np.arange(size)[None] < lengths[:, None],
-  }
-
-
-def labelled_batch(
-  videos: Sequence[Video],
-  labels: Sequence[tuple[np.ndarray, np.ndarray]],
-  *,
-  window: int,
-  align: int,
-  rng: np.random.Generator,
-) -> Batch:
-  """A padded batch with its pseudo labels: targets and selected."""
-  windows = [
-    sampling.draw_window(v.num_segments, window, align, rng) for v in videos
-  ]
-  longest = max(w.stop - w.start for w in windows)
-  size = sampling.padded_length(longest)
-  size = min(size, max(window, longest)) if window else size
-  batch = padded_batch(videos, windows, size)
-  batch["targets"] = np.stack(
-    [
-      _pad(target[w], size).astype(np.float32)
-      for (target, _), w in zip(labels, windows, strict=True)
-    ]
-  )
-  batch["selected"] = np.stack(
-    [
-      _pad(chosen[w], size)
-      for (_, chosen), w in zip(labels, windows, strict=True)
-    ]
-  )
-  return batch
 
 
 def prediction_batches(
@@ -186,12 +185,10 @@ def prediction_batches(
       part = members[start : start + batch_size]
       full = part + part[-1:] * (batch_size - len(part))
       chosen = [videos[i] for i in full]
-      if segments:
-        batch = gathered_batch(
-          chosen,
-          [sampling.uniform_indexes(v.num_segments, segments) for v in chosen],
-        )
-      else:
-        whole = [slice(0, v.num_segments) for v in chosen]
-        batch = padded_batch(chosen, whole, size)
-      yield part, batch
+      indexes = [
+        sampling.uniform_indexes(video.num_segments, segments)
+        if segments
+        else np.arange(video.num_segments)
+        for video in chosen
+      ]
+      yield part, gathered_batch(chosen, indexes, size)

@@ -1,10 +1,12 @@
 """Bas-Net of one stream (Sec. III-A): filter module and shared CAS module."""
 
+from typing import Any, NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax.models.layers import TemporalConv
+from ptlr_jax.models.layers import Products, TemporalConv, products_of
 
 
 class FilterModule(nn.Module):
@@ -12,12 +14,14 @@ class FilterModule(nn.Module):
 
   width: int = 512
   leaky_slope: float = 0.01
+  precision: str = "float32"
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-    x = TemporalConv(self.width, kernel_size=1, name="conv1")(x, mask)
+  def __call__(self, x: jax.Array | Products, mask: jax.Array) -> jax.Array:
+    how: dict[str, Any] = {"kernel_size": 1, "precision": self.precision}
+    x = TemporalConv(self.width, **how, name="conv1")(x, mask)
     x = nn.leaky_relu(x, self.leaky_slope)
-    x = TemporalConv(1, kernel_size=1, name="conv2")(x, mask)
+    x = TemporalConv(1, **how, name="conv2")(x, mask)
     return nn.sigmoid(x[..., 0])
 
 
@@ -33,13 +37,19 @@ class CASModule(nn.Module):
   dropout: float = 0.7
   leaky_slope: float = 0.01
   classifier_bias: bool = False
+  convolution: str = "auto"
+  precision: str = "float32"
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, mask: jax.Array, *, deterministic: bool
+    self, x: jax.Array | Products, mask: jax.Array, *, deterministic: bool
   ) -> jax.Array:
+    how: dict[str, Any] = {
+      "method": self.convolution,
+      "precision": self.precision,
+    }
     for name in ("conv1", "conv2"):
-      x = TemporalConv(self.width, name=name)(x, mask)
+      x = TemporalConv(self.width, **how, name=name)(x, mask)
       x = nn.leaky_relu(x, self.leaky_slope)
     x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
     return TemporalConv(
@@ -47,7 +57,15 @@ class CASModule(nn.Module):
       kernel_size=1,
       use_bias=self.classifier_bias,
       name="classifier",
+      precision=self.precision,
     )(x, mask)
+
+
+class FirstProducts(NamedTuple):
+  """What the first layers of both modules make of every segment."""
+
+  of_filter: Products
+  of_cas: Products
 
 
 class BasNet(nn.Module):
@@ -56,6 +74,10 @@ class BasNet(nn.Module):
   f32[B,T,D], bool[B,T] -> {"suppression": f32[B,T,C+1],
   "foreground_weights": f32[B,T], and "base": f32[B,T,C+1] unless
   `base=False`}; logits, background in the last column.
+
+  In place of the features it takes what `products` made of them: computed
+  once, it serves every branch, the transformed one too, since ST(., s)
+  commutes with a product over channels.
   """
 
   num_classes: int
@@ -63,27 +85,51 @@ class BasNet(nn.Module):
   cas_width: int = 2048
   dropout: float = 0.7
   leaky_slope: float = 0.01
+  convolution: str = "auto"
+  precision: str = "float32"
 
   def setup(self):
-    self.filter_module = FilterModule(self.filter_width, self.leaky_slope)
-    self.cas_module = CASModule(
-      self.num_classes, self.cas_width, self.dropout, self.leaky_slope
+    self.filter_module = FilterModule(
+      self.filter_width, self.leaky_slope, self.precision
     )
+    self.cas_module = CASModule(
+      self.num_classes,
+      self.cas_width,
+      self.dropout,
+      self.leaky_slope,
+      convolution=self.convolution,
+      precision=self.precision,
+    )
+
+  def products(self, x: jax.Array, mask: jax.Array) -> FirstProducts:
+    """f32[B,T,D], bool[B,T] -> what `__call__` takes in place of x."""
+    x = jnp.where(mask[..., None], x, 0)  # a NaN in padding stays there
+    params = self.variables["params"]
+
+    def made(module: str) -> Products:
+      return products_of(x, params[module]["conv1"]["kernel"], self.precision)
+
+    return FirstProducts(made("filter_module"), made("cas_module"))
 
   def __call__(
     self,
-    x: jax.Array,
+    x: jax.Array | FirstProducts,
     mask: jax.Array,
     *,
     deterministic: bool = True,
     base: bool = True,
   ) -> dict[str, jax.Array]:
-    x = jnp.where(mask[..., None], x, 0)  # a NaN in padding stays there
-    weights = self.filter_module(x, mask)
+    if isinstance(x, FirstProducts):
+      weights = self.filter_module(x.of_filter, mask)
+      seen, suppressed = x.of_cas, x.of_cas.weighted(weights)
+    else:
+      seen = jnp.where(mask[..., None], x, 0)
+      weights = self.filter_module(seen, mask)
+      suppressed = seen * weights[..., None]
     out = {"foreground_weights": weights}
     out["suppression"] = self.cas_module(
-      x * weights[..., None], mask, deterministic=deterministic
+      suppressed, mask, deterministic=deterministic
     )
     if base:
-      out["base"] = self.cas_module(x, mask, deterministic=deterministic)
+      out["base"] = self.cas_module(seen, mask, deterministic=deterministic)
     return out

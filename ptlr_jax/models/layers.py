@@ -1,10 +1,14 @@
-"""Temporal convolution as a sum of matmuls, and PyTorch's initialiser."""
+"""Temporal convolution on masked input, and PyTorch's initialiser."""
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from ptlr_jax.models import convolution
+from ptlr_jax.models.products import product
 
 
 def torch_uniform(fan_in: int):
@@ -17,17 +21,39 @@ def torch_uniform(fan_in: int):
   return init
 
 
+class Products(NamedTuple):
+  """What a convolution makes of every segment by itself: taps x f32[B,T,F].
+
+  A convolution is linear in each segment, so what its input is multiplied
+  with, or how it is interpolated in time, may as well be done to these: one
+  set of products serves every branch that sees the same features.
+  """
+
+  taps: tuple[jax.Array, ...]
+
+  def weighted(self, weights: jax.Array) -> "Products":
+    """As if segment t had been multiplied with weights f32[B,T]."""
+    return Products(tuple(tap * weights[..., None] for tap in self.taps))
+
+
+def products_of(
+  x: jax.Array, kernel: jax.Array, precision: str = "float32"
+) -> Products:
+  """f32[B,T,D], f32[taps,D,F] -> Products."""
+  return Products(tuple(product(x, tap, precision) for tap in kernel))
+
+
 class TemporalConv(nn.Module):
   """A 1D convolution over time on masked input, kernel 1 or 3.
 
-  f32[B,T,D], bool[B,T] -> f32[B,ceil(T/stride),features].
+  f32[B,T,D] or Products, bool[B,T] -> f32[B,ceil(T/stride),features].
 
   Padded segments are read as zeros whatever they hold, so padding changes
   neither outputs nor gradients. Output t is centred on input t x stride
   (padding 1 on both sides); with `centred=False` it is centred on
   t x stride + 1, as SAME padding does for even lengths and stride 2.
-  The taps are matmuls: `lax.conv`'s weight gradient inside a scan is far
-  slower on CPU.
+  `method` is one of `convolution.METHODS`, `precision` of
+  `products.PRECISIONS`.
   """
 
   features: int
@@ -35,22 +61,41 @@ class TemporalConv(nn.Module):
   stride: int = 1
   use_bias: bool = True
   centred: bool = True
+  method: str = "auto"
+  precision: str = "float32"
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-    taps, width = self.kernel_size, x.shape[-1]
-    init = torch_uniform(taps * width)
-    kernel = self.param("kernel", init, (taps, width, self.features))
-    x = jnp.where(mask[..., None], x, 0)
-    out_length = -(-x.shape[1] // self.stride)
-    before = taps // 2 if self.centred else 0
-    after = (out_length - 1) * self.stride + taps - before - x.shape[1]
-    x = jnp.pad(x, ((0, 0), (before, max(after, 0)), (0, 0)))
-    stop = (out_length - 1) * self.stride + 1
-    y = sum(
-      x[:, tap : tap + stop : self.stride] @ kernel[tap] for tap in range(taps)
-    )
-    assert isinstance(y, jax.Array)
+  def __call__(self, x: jax.Array | Products, mask: jax.Array) -> jax.Array:
+    taps = self.kernel_size
+    if isinstance(x, Products):
+      y = self._joined(x, mask)
+      fan_in = 1  # the kernel is there: nothing is drawn
+    else:
+      fan_in = taps * x.shape[-1]
+      shape = (taps, x.shape[-1], self.features)
+      kernel = self.param("kernel", torch_uniform(fan_in), shape)
+      y = self._convolved(jnp.where(mask[..., None], x, 0), kernel)
     if self.use_bias:
-      y += self.param("bias", init, (self.features,))
+      y += self.param("bias", torch_uniform(fan_in), (self.features,))
     return y
+
+  def _before(self) -> int:
+    return self.kernel_size // 2 if self.centred else 0
+
+  def _convolved(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if self.kernel_size == 1:
+      return product(x[:, :: self.stride], kernel[0], self.precision)
+    return convolution.convolve(
+      x,
+      kernel,
+      stride=self.stride,
+      before=self._before(),
+      method=self.method,
+      precision=self.precision,
+    )
+
+  def _joined(self, x: Products, mask: jax.Array) -> jax.Array:
+    if self.stride != 1:
+      raise ValueError(f"Products: expected stride 1, got {self.stride}")
+    taps = [jnp.where(mask[..., None], tap, 0) for tap in x.taps]
+    return convolution.shifted_sum(taps, self._before())

@@ -16,6 +16,8 @@ class NetworkOTS(nn.Module):
   width: int = 2048
   dropout: float = 0.7
   leaky_slope: float = 0.01
+  convolution: str = "auto"
+  precision: str = "float32"
 
   @nn.compact
   def __call__(
@@ -27,5 +29,7 @@ class NetworkOTS(nn.Module):
       self.dropout,
       self.leaky_slope,
       classifier_bias=True,
+      convolution=self.convolution,
+      precision=self.precision,
       name="cas_module",
     )(x, mask, deterministic=deterministic)

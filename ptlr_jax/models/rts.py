@@ -1,6 +1,7 @@
 """Network-RTS (Sec. III-D): class scores at M reduced temporal scales."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,12 +26,18 @@ class NetworkRTS(nn.Module):
   dropout: float = 0.7
   leaky_slope: float = 0.01
   centred: bool = True
+  convolution: str = "auto"
+  precision: str = "float32"
 
   @nn.compact
   def __call__(
     self, x: jax.Array, mask: jax.Array, *, deterministic: bool = True
   ) -> list[jax.Array]:
-    x = TemporalConv(self.width, name="conv")(x, mask)
+    how: dict[str, Any] = {
+      "method": self.convolution,
+      "precision": self.precision,
+    }
+    x = TemporalConv(self.width, **how, name="conv")(x, mask)
     shared = nn.leaky_relu(x, self.leaky_slope)
     outputs = []
     for m in range(1, self.branches + 1):
@@ -40,13 +47,17 @@ class NetworkRTS(nn.Module):
           self.width,
           stride=2,
           centred=self.centred,
+          **how,
           name=f"branch{m}_conv{i}",
         )(x, valid)
         x, valid = nn.leaky_relu(x, self.leaky_slope), valid[:, ::2]
       x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
       outputs.append(
         TemporalConv(
-          self.num_classes + 1, kernel_size=1, name=f"branch{m}_classifier"
+          self.num_classes + 1,
+          kernel_size=1,
+          precision=self.precision,
+          name=f"branch{m}_classifier",
         )(x, valid)
       )
     return outputs
