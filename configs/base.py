@@ -14,6 +14,8 @@ def get_config() -> ConfigDict:
   """The base that the other configurations change."""
   config = ConfigDict()
   config.seed = 0
+  # k > 1: the seeds from `seed` on, trained at once, in WORKDIR/seed-N each.
+  config.seeds = 1
   config.compat = ""  # or basnet: what `settings.COMPAT` lists
   # Where compiled programs are kept: auto (the user's cache directory), a
   # folder, or off.

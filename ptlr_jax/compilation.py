@@ -46,5 +46,6 @@ def use_cache(setting: str) -> Path | None:
   jax.config.update("jax_enable_compilation_cache", directory is not None)
   if directory is not None:
     jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+      jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
   return directory

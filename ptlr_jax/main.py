@@ -14,13 +14,15 @@ from ptlr_jax.progress import say
 def run(argv: Sequence[str]) -> None:
   """Starts a run, goes on with one, or shows a finished one again."""
   config, directory, _ = command_line.parse(argv)
-  workdir.prepare(directory, config)
-  if metrics := workdir.finished(directory):
+  runs = workdir.runs_of(config, directory)
+  for path, own in runs.items():
+    workdir.prepare(path, own)
+  if all(map(workdir.finished, runs)):
     say(f"{directory}: finished before; nothing to do")
   else:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # These import JAX, which a finished run spares.
-    from ptlr_jax import compilation, pipeline
+    from ptlr_jax import compilation, seeds
     from ptlr_jax.data.loading import load
 
     logging.getLogger("absl").setLevel(logging.WARNING)
@@ -32,8 +34,9 @@ def run(argv: Sequence[str]) -> None:
       f"{len(data.train)} training and {len(data.test)} test videos of "
       f"{len(data.classes)} classes"
     )
-    metrics = pipeline.Run(config, data, directory).run()
-  say(workdir.table(metrics))
+    seeds.run(runs, data)
+  metrics = [found for found in map(workdir.finished, runs) if found]
+  say(workdir.seeds_table(metrics))
 
 
 def main() -> None:

@@ -16,11 +16,13 @@ from ptlr_jax.stages import STAGES, Stage
 
 
 class Network(NamedTuple):
-  """What a network is trained and asked with."""
+  """What a network is trained and asked with; `steps` is `step` for several
+  runs at once."""
 
   stage: Stage
   optimizer: optax.GradientTransformation
   step: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
+  steps: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
 
 
 @functools.cache
@@ -31,7 +33,12 @@ def _network(
   stage = STAGES[name](classes, options.to_dict())
   tx = optimizer.adam(options.learning_rate, **adam)
   parts = {"split": stage.split, "parts": options.accumulate}
-  return Network(stage, tx, train.make_step(stage.loss, tx, **parts))
+  return Network(
+    stage,
+    tx,
+    train.make_step(stage.loss, tx, **parts),
+    train.make_steps(stage.loss, tx, **parts),
+  )
 
 
 def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:

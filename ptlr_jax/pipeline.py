@@ -6,12 +6,10 @@ artefact there, written atomically; a phase whose artefact exists is skipped.
 
 import dataclasses
 import functools
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
@@ -20,13 +18,11 @@ from ptlr_jax import (
   detection,
   labelling,
   resident,
-  train,
+  training,
   writers,
 )
 from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset, Video
-from ptlr_jax.errors import Diverged
 from ptlr_jax.networks import Networks
 from ptlr_jax.phases import Phase, phases, rows
 from ptlr_jax.progress import Progress, say
@@ -56,13 +52,22 @@ class Run:
   def run(self) -> dict[str, Any]:
     """Runs what is missing and returns the metrics."""
     for phase in phases(self.config):
-      if self.files.is_done(phase):
-        say(f"{phase.name:<14} done before")
-        if phase.kind == "train":  # a kill may have come before the tidying
-          checkpoints.tidy(self.files.checkpoint_dir(phase.name))
-      else:
-        getattr(self, f"_{phase.kind}")(phase)
+      self.finish(phase)
     return writers.read_json(self.files.metrics_path())
+
+  def finish(self, phase: Phase) -> None:
+    """Runs a phase unless it is done."""
+    if not self.is_done(phase):
+      getattr(self, f"_{phase.kind}")(phase)
+
+  def is_done(self, phase: Phase) -> bool:
+    """Whether a phase has been finished before, which is told."""
+    if not self.files.is_done(phase):
+      return False
+    say(f"{phase.name:<14} done before")
+    if phase.kind == "train":  # a kill may have come before the tidying
+      checkpoints.tidy(self.files.checkpoint_dir(phase.name))
+    return True
 
   # Training.
 
@@ -74,89 +79,24 @@ class Run:
       return None
     return resident.store_of(videos)
 
-  def _key(self, name: str) -> jax.Array:
-    key = jax.random.key(self.config.seed)
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+  def share_features(self, other: "Run") -> None:
+    """Uses those that another run on the same data has on the device."""
+    self.__dict__["store"] = other.store
 
-  def _initial_params(self, phase: Phase) -> Any:
-    params = self.networks.initial_params(
-      phase.network, jax.random.fold_in(self._key(phase.name), 0)
-    )
-    if self.config.ptlr.warm_start and phase.stage > 1:
-      before = self.files.checkpoint_dir(f"{phase.network}-{phase.stage - 1}")
-      params = checkpoints.final_params(before, params)
-    return params
-
-  def _batches(self, phase: Phase):
-    """The function from an update's number to its batch."""
-    config, videos = self.config, self.data.train
-    drawn = {"seed": config.seed, "name": phase.name}
-    if self.store is not None:
-      drawn["first"] = self.store.first
-    if phase.network == "ilg":
-      classes = len(self.data.classes)
-      return batches.ilg_batches(videos, classes, config.ilg, **drawn)
-    return batches.labelled_batches(
-      videos,
-      self.labels_before(phase),
-      config[phase.network].batch_size,
-      window=config.ptlr.window,
-      align=2**config.rts.model.branches,
-      **drawn,
+  def training(self, phase: Phase) -> training.Training:
+    """A training phase, ready to begin."""
+    return training.Training(
+      self.config,
+      self.data,
+      self.files,
+      self.networks,
+      phase,
+      self.store,
+      () if phase.network == "ilg" else self.labels_before(phase),
     )
 
   def _train(self, phase: Phase) -> None:
-    options, directory = (
-      self.config[phase.network],
-      self.files.checkpoint_dir(phase.name),
-    )
-    params = self._initial_params(phase)
-    state = train.create(params, self.networks[phase.network].optimizer)
-    restored = checkpoints.restore(directory, state)
-    state = state if restored is None else restored
-    start = int(state.step)
-    self.log.rewind(phase.name, start)
-    if start:
-      say(f"{phase.name:<14} goes on from step {start}")
-    bar = Progress(phase.name, options.steps, start)
-    batch_at = self._batches(phase)
-    step = self.networks[phase.network].step
-    if self.store is not None:
-      step = functools.partial(step, store=self.store.features)
-    elif self.data.on_disk:
-      # Grain, which starts JAX's own imports, only where it has work to do.
-      from ptlr_jax.data.streaming import read_ahead
-
-      threads = self.config.data.stream_threads
-      batch_at = read_ahead(batch_at, start, options.steps, threads)
-
-    def on_log(step, values):
-      self.log.append(phase.name, step, values)
-      bar.at(step, values["loss"])
-
-    try:
-      state = train.fit(
-        state,
-        step,
-        batch_at,
-        steps=options.steps,
-        key=jax.random.fold_in(self._key(phase.name), 1),
-        log_every=self.config.train.log_every,
-        checkpoint_every=self.config.train.checkpoint_every,
-        on_log=on_log,
-        on_checkpoint=functools.partial(checkpoints.save, directory),
-      )
-    except Diverged as error:
-      saved = checkpoints.steps(directory)
-      good = f"step {saved[-1]} in {directory}" if saved else "none yet"
-      raise Diverged(
-        f"{phase.name}: {error}; last good checkpoint: {good}; look at the "
-        f"features, or lower --config.{phase.network}.learning_rate in a new "
-        "--workdir"
-      ) from None
-    finally:
-      bar.close()
-    checkpoints.finish(directory, state.params)
+    training.run(self.training(phase))
 
   # Pseudo labels.
 
@@ -185,7 +125,9 @@ class Run:
     first = not phase.stage
     theta = 0.0 if first else self.config.ptlr.thresholds[phase.stage - 1]
     labels, kept = labelling.label(
-      self.networks.predictions(name, phase.network, videos),
+      self.networks.predictions(
+        name, phase.network, videos, leave_out=() if first else ("logits",)
+      ),
       None if first else self.labels_before(phase),
       allowed,
       theta,
@@ -247,19 +189,19 @@ class Run:
     """{id: detections} of videos for a line of the mAP table."""
     n = rows(self.config).index(row)
     networks = self.config.ptlr.networks if n else ()
+    spared = () if self.config.detect.cas == "logit_minmax" else ("logits",)
+    how = {"read_back": False, "leave_out": spared}
     outputs = {
-      net: self.networks.predict(f"{net}-{n}", net, videos, read_back=False)
+      net: self.networks.predict(f"{net}-{n}", net, videos, **how)
       for net in networks
     }
     results = {}
     for i, video in enumerate(videos):
-      cas, logits = (
-        {net: outputs[net][i][name] for net in networks}
-        for name in ("cas", "logits")
-      )
+      found = {net: outputs[net][i] for net in networks}
+      logits = None if spared else {n: found[n]["logits"] for n in found}
       results[video.id] = detection.detect(
         ilg[i],
-        cas,
+        {net: out["cas"] for net, out in found.items()},
         self.data.classes,
         video.geometry,
         options=self.config.detect,

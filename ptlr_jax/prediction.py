@@ -45,14 +45,16 @@ def predictions(
   batch_size: int = 8,
   segments: int = 0,
   read_back: bool = True,
+  leave_out: tuple[str, ...] = (),
 ) -> Iterator[tuple[int, dict[str, Any]]]:
   """What `stage.predict` says of every video, arrays f[T,..] or f[..], one
   after the other with its index, those of like length together.
 
   Videos come at their own length, or uniformly sampled at `segments`; then the
-  result is read back at the video's own length, or left at `segments`.
+  result is read back at the video's own length, or left at `segments`. What
+  is to `leave_out` of it is neither computed nor fetched.
   """
-  run = _jitted(stage)
+  run = _jitted(stage, leave_out)
   batches = prediction_batches(videos, batch_size, segments)
   for indexes, batch in batches:
     size, out = batch["mask"].shape[1], jax.device_get(run(params, batch))
@@ -71,5 +73,9 @@ def predictions(
 
 
 @functools.cache
-def _jitted(stage: Stage):
-  return jax.jit(stage.predict)
+def _jitted(stage: Stage, leave_out: tuple[str, ...]):
+  def predict(params, batch):
+    found = stage.predict(params, batch)
+    return {k: v for k, v in found.items() if k not in leave_out}
+
+  return jax.jit(predict)

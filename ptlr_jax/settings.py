@@ -76,6 +76,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 _AT_LEAST: dict[str, float] = {
   "seed": 0,
+  "seeds": 1,
   "data.stream_threads": 1,
   **{f"data.{key}": low for key, low in source.AT_LEAST.items()},
   "data.simulated.seed": 0,
@@ -270,6 +271,7 @@ def apply_compat(config: ConfigDict, given: Iterable[str] = ()) -> None:
 # How features come to the device: the same bits whatever they say.
 NEUTRAL = (
   "compile_cache",
+  "seeds",
   "data.memory_gb",
   "data.stream_threads",
   "data.check_finite",

@@ -1,12 +1,12 @@
 """The jitted train step, and the loop that every phase runs."""
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ptlr_jax.errors import Diverged
@@ -101,26 +101,36 @@ def make_step(loss: Loss, tx: optax.GradientTransformation, **how: Any):
   return jax.jit(update_of(loss, tx, **how), donate_argnums=0)
 
 
+def make_steps(loss: Loss, tx: optax.GradientTransformation, **how: Any):
+  """`make_step` for k runs at once: states, batches and keys have a leading
+  axis k, terms are f32[k]; the store is common."""
+  update = update_of(loss, tx, **how)
+
+  def steps(states: Any, batches: Batch, keys: jax.Array, store: Any = None):
+    many = jax.vmap(update, in_axes=(0, 0, 0, None))
+    return many(states, batches, keys, store)
+
+  return jax.jit(steps, donate_argnums=0)
+
+
 def due(step: int, every: int, last: int) -> bool:
   """Whether something periodic happens after update `step`."""
   return step == last or (every > 0 and step % every == 0)
 
 
-def _interval_means(pending: list[dict[str, Any]], step: int):
+def _interval_means(pending: list[Terms], step: int) -> dict[str, Any]:
   """Means of the terms of the last updates; refuses what is not finite."""
   values = jax.device_get(pending)
   first = step - len(values) + 1
   for i, terms in enumerate(values):
-    bad = [name for name, value in terms.items() if not math.isfinite(value)]
+    bad = [n for n, value in terms.items() if not np.isfinite(value).all()]
     if bad:
       raise Diverged(
         f"{', '.join(bad)} not finite at step {first + i} "
         f"(checked at the end of steps {first} to {step})"
       )
-  return {
-    name: float(sum(terms[name] for terms in values) / len(values))
-    for name in values[0]
-  }
+  means = {n: sum(v[n] for v in values) / len(values) for n in values[0]}
+  return {n: float(m) if np.ndim(m) == 0 else m for n, m in means.items()}
 
 
 def fit(
@@ -130,13 +140,15 @@ def fit(
   *,
   steps: int,
   key: jax.Array,
+  start: int | None = None,
   log_every: int,
   checkpoint_every: int,
-  on_log: Callable[[int, dict[str, float]], None],
+  on_log: Callable[[int, dict[str, Any]], None],
   on_checkpoint: Callable[[int, TrainState], None],
 ) -> TrainState:
   """Trains from `state.step` to `steps` updates.
 
+  `start` is that step, where states of several runs are trained at once.
   `batch_at(i)` is the batch of update i (from 0), whatever came before.
   Nothing is saved before the losses that led to it are known to be finite.
 
@@ -144,7 +156,8 @@ def fit(
     Diverged: a loss or gradient is not finite.
   """
   pending = []
-  for i in range(int(state.step), steps):
+  start = int(state.step) if start is None else start
+  for i in range(start, steps):
     state, terms = step_fn(state, batch_at(i), key)
     pending.append(terms)
     done = i + 1

@@ -1,10 +1,12 @@
 """The folder of a run: its config, and what a finished one shows."""
 
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from ptlr_jax import detection_map, settings, writers
 from ptlr_jax.errors import InputError
@@ -13,6 +15,24 @@ SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
 )
 _TRACES = ("checkpoints", "labels", "detections.json", "metrics.json")
+
+
+def runs_of(
+  config: FrozenConfigDict, directory: Path
+) -> dict[Path, FrozenConfigDict]:
+  """{workdir: configuration} of the runs that a configuration asks for.
+
+  One, in the directory itself, or with `config.seeds` = k the seeds
+  config.seed to config.seed + k - 1, in seed-N below it.
+  """
+  if config.seeds == 1:
+    return {directory: config}
+  found = {}
+  for seed in range(config.seed, config.seed + config.seeds):
+    own = ConfigDict(config.to_dict())
+    own.update({"seed": seed, "seeds": 1})
+    found[directory / f"seed-{seed}"] = FrozenConfigDict(own)
+  return found
 
 
 def prepare(directory: Path, config: FrozenConfigDict) -> None:
@@ -69,3 +89,22 @@ def table(metrics: dict[str, Any]) -> str:
     f"\nmAP (%), protocol {protocol}, seed {metrics['seed']}\n"
     f"{detection_map.format_table(rows, protocol)}\n{note}"
   )
+
+
+def seeds_table(metrics: Sequence[dict[str, Any]]) -> str:
+  """Average mAP of each row in percent: mean and standard deviation over the
+  seeds, then every seed. A single run is shown in full."""
+  first = metrics[0]
+  if len(metrics) == 1 or first.get("not_evaluated"):
+    return "".join(table(values) for values in metrics)
+  blocks = []
+  for name in first["averages"]:
+    lines = [[name, "mean", "sd", *(f"seed {m['seed']}" for m in metrics)]]
+    for row in first["stages"]:
+      own = [100 * m["stages"][row]["averages"][name] for m in metrics]
+      numbers = [statistics.mean(own), statistics.stdev(own), *own]
+      lines.append([row, *(f"{number:.1f}" for number in numbers)])
+    blocks.append(detection_map.aligned(lines))
+  note = f"{SIMULATED}\n" if first["simulated"] else ""
+  text = "\n\n".join(blocks)
+  return f"\nmAP (%), protocol {first['protocol']}\n{text}\n{note}"

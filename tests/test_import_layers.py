@@ -18,7 +18,7 @@ TABLE = {
   "errors": "",
   "progress": "tqdm",
   # The command: no arrays, no losses.
-  "main": "command_line workdir progress compilation pipeline data.loading",
+  "main": "command_line workdir progress compilation seeds data.loading",
   "prepare": (
     "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
@@ -45,17 +45,24 @@ TABLE = {
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "settings",
   "artefacts": "ml_collections checkpoints phases writers",
+  "seeds": (
+    "ml_collections errors phases pipeline progress training data.annotations"
+  ),
   "pipeline": (
-    "jax ml_collections numpy artefacts checkpoints detection labelling "
-    "networks phases progress pseudo_labels resident train writers errors "
-    "data.annotations data.batches data.streaming"
+    "ml_collections numpy artefacts checkpoints detection labelling networks "
+    "phases progress pseudo_labels resident training writers data.annotations"
+  ),
+  "training": (
+    "jax ml_collections numpy artefacts checkpoints errors networks phases "
+    "progress pseudo_labels resident train data.annotations data.batches "
+    "data.streaming"
   ),
   "networks": (
     "jax ml_collections optax artefacts checkpoints errors optimizer "
     "prediction stages train data.annotations"
   ),
   # Training: no data sets, no loss terms; stages: no disk.
-  "train": "jax flax optax errors",
+  "train": "jax flax numpy optax errors",
   "resident": "jax numpy data.annotations",
   "compilation": "jax progress writers",
   "optimizer": "jax optax",
@@ -292,7 +299,7 @@ def test_some_packages_are_known_to_few(package, knows):
 @pytest.mark.parametrize(
   ("name", "late"),
   [
-    ("pipeline", {"data.streaming"}),
+    ("training", {"data.streaming"}),
     ("data.prepared", {"tensorflow_datasets"}),
     ("prepare", {"data.builders"}),
   ],

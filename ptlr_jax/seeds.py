@@ -1,0 +1,61 @@
+"""Several seeds of a configuration at once, each in a workdir of its own.
+
+Their training phases run as one program (`training.run_together`), the rest
+one after the other. Each leaves what `main` with that seed alone leaves, so
+that either goes on with what the other has begun.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import FrozenConfigDict
+
+from ptlr_jax import training
+from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.errors import Diverged
+from ptlr_jax.phases import Phase, phases
+from ptlr_jax.pipeline import Run
+from ptlr_jax.progress import say
+
+
+def run(configs: Mapping[Path, FrozenConfigDict], data: Dataset) -> None:
+  """Runs what is missing of {workdir: configuration}; see `workdir.runs_of`.
+
+  Raises:
+    Diverged: a loss or gradient of a seed is not finite; the other seeds are
+      finished before.
+  """
+  runs = [Run(config, data, path) for path, config in configs.items()]
+  if len(runs) == 1:
+    runs[0].run()
+    return
+  for other in runs[1:]:
+    other.share_features(runs[0])
+  failed: list[str] = []
+  for phase in phases(runs[0].config):
+    if phase.kind == "train":
+      runs = _trained(runs, phase, failed)
+    else:
+      for one in runs:
+        one.finish(phase)
+  if failed:
+    raise Diverged("; ".join(failed))
+
+
+def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
+  """Trains a phase; the runs that can go on from it."""
+  missing = [one for one in runs if not one.is_done(phase)]
+  try:
+    training.run_together([one.training(phase) for one in missing])
+    return runs
+  except Diverged as error:
+    say(f"{error}; each seed goes on alone")
+  able = []
+  for one in runs:
+    try:
+      one.finish(phase)
+      able.append(one)
+    except Diverged as error:
+      failed.append(f"seed {one.config.seed}: {error}")
+      say(failed[-1])
+  return able
