@@ -154,6 +154,9 @@ def get_config() -> ConfigDict:
       "thresholds": (0.7, 0.65, 0.6, 0.55),  # theta_p of each stage
       "networks": ("ots", "rts"),
       "window": 750,  # longer videos train on a random run; 0: whole
+      # A batch's videos lie one after the other; False: each padded to the
+      # longest, which is the same up to dropout's draws, and slower.
+      "pack": True,
       "warm_start": False,  # parameters of the stage before
     }
   )

@@ -163,6 +163,7 @@ def frame_weights(
   targets: jax.Array,
   selected: jax.Array,
   *,
+  video: jax.Array | None = None,
   average: str = "batch",
   balance: bool = False,
 ) -> jax.Array:
@@ -172,15 +173,18 @@ def frame_weights(
   frame.
 
   `batch` divides by N_in, the frames selected in the batch; `video` first
-  averages every video that has any. Beyond the paper, `balance` gives the
+  averages every video that has any: a row, or where rows hold several those
+  that i32[B,T] numbers. Beyond the paper, `balance` gives the
   action and the background frames of the batch half of the weight each where
   there are both.
   """
   weights = selected.astype(targets.dtype)
   if average == "video":
-    count = weights.sum(1, keepdims=True)
+    if video is None:
+      video = jnp.broadcast_to(jnp.arange(len(weights))[:, None], weights.shape)
+    count = jnp.zeros(weights.size, weights.dtype).at[video].add(weights)
     videos = jnp.maximum((count > 0).sum(), 1)
-    weights = weights / (jnp.maximum(count, 1) * videos)
+    weights = weights / (jnp.maximum(count, 1)[video] * videos)
   elif average == "batch":
     weights = weights / jnp.maximum(weights.sum(), 1)
   else:

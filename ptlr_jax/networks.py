@@ -17,9 +17,10 @@ from ptlr_jax.stages import STAGES, Stage
 
 class Network(NamedTuple):
   """What a network is trained and asked with; `steps` is `step` for several
-  runs at once."""
+  runs at once. init(key, ((stream, D), ...)) -> params, jitted."""
 
   stage: Stage
+  init: Callable[..., Any]
   optimizer: optax.GradientTransformation
   step: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
   steps: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
@@ -33,8 +34,13 @@ def _network(
   stage = STAGES[name](classes, options.to_dict())
   tx = optimizer.adam(options.learning_rate, **adam)
   parts = {"split": stage.split, "parts": options.accumulate}
+
+  def init(key: jax.Array, widths: tuple[tuple[str, int], ...]) -> Any:
+    return stage.init(key, dict(widths))
+
   return Network(
     stage,
+    jax.jit(init, static_argnums=1),
     tx,
     train.make_step(stage.loss, tx, **parts),
     train.make_steps(stage.loss, tx, **parts),
@@ -69,7 +75,7 @@ class Networks:
 
   def initial_params(self, network: str, key: jax.Array) -> Any:
     """Parameters before the first update."""
-    return self[network].stage.init(key, self._widths)
+    return self[network].init(key, tuple(self._widths.items()))
 
   def params(self, name: str, network: str) -> Any:
     """Final parameters of a finished training phase."""

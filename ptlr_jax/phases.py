@@ -57,7 +57,9 @@ def fingerprints(config: Any) -> dict[str, str]:
       name = f"{net}-{n}"
       warm = config.ptlr.warm_start and n > 1
       reads = [labels, f"{net}-{n - 1}"] if warm else [labels]
-      needs = f"{net} seed data optimizer ptlr.window rts.model.branches"
+      needs = (
+        f"{net} seed data optimizer ptlr.window ptlr.pack rts.model.branches"
+      )
       add(name, needs, *reads)
       new = f"labels-{n}-{net}"
       theta = config.ptlr.thresholds[n - 1]

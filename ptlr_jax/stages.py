@@ -7,6 +7,8 @@ A stage is three functions of arrays. A batch is a dict:
   scale     f32[streams], s of each stream; scale_grid f32[S],
             whose length is the padded length of ST(., s)         (ilg)
   targets   f32[B,T,C+1], selected bool[B,T]: pseudo labels       (ots, rts)
+  video     optional, i32[B,T]: the videos, where a row holds several
+            (`data.packing`)                                      (ots, rts)
   weights   optional, f32[B,T/2^m] of each output: what its frames count
             for, where the batch is part of a larger one           (ots, rts)
 """
@@ -243,9 +245,9 @@ def _refinement(
   def weights_of(batch) -> list[jax.Array]:
     if "weights" in batch:
       return batch["weights"]
-    labels = batch["targets"], batch["selected"]
+    names = [n for n in ("targets", "selected", "video") if n in batch]
     return [
-      losses.frame_weights(*(x[:, ::step] for x in labels), **weigh)
+      losses.frame_weights(**{n: batch[n][:, ::step] for n in names}, **weigh)
       for step in strides
     ]
 

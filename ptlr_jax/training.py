@@ -88,6 +88,7 @@ class Training:
         self.options.batch_size,
         window=config.ptlr.window,
         align=2**config.rts.model.branches,
+        packed_rows=config.ptlr.pack and self.options.accumulate,
         **drawn,
       )
     if self.store is not None or not self.data.on_disk:

@@ -190,7 +190,8 @@ TABLE = {
   ),
   # Batches.
   "data.sampling": "numpy",
-  "data.batches": "numpy data.annotations data.sampling",
+  "data.packing": "numpy data.sampling",
+  "data.batches": "numpy data.annotations data.packing data.sampling",
   "data.streaming": "grain data.batches",
   "data.simulated": "numpy data.annotations data.sampling",
 }

@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ptlr_jax.data import sampling
+from ptlr_jax.data import packing, sampling
 from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.packing import Layout, own_rows
 
 Batch = dict[str, Any]
 
@@ -19,42 +20,33 @@ def video_labels(videos: Sequence[Video], num_classes: int) -> np.ndarray:
   return labels
 
 
-def _mask(indexes: Sequence[np.ndarray], size: int) -> np.ndarray:
-  lengths = np.array([len(index) for index in indexes])
-  return np.arange(size)[None] < lengths[:, None]
-
-
-def _pad(array: np.ndarray, size: int) -> np.ndarray:
-  return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))
-
-
 def gathered_batch(
-  videos: Sequence[Video], indexes: Sequence[np.ndarray], size: int
+  videos: Sequence[Video], indexes: Sequence[np.ndarray], layout: Layout
 ) -> Batch:
-  """The given segments of each video, padded to `size`: features and mask."""
-  rows = [
-    {
-      s: _pad(np.asarray(x[index], np.float32), size)
-      for s, x in video.load().items()
-    }
-    for video, index in zip(videos, indexes, strict=True)
-  ]
-  features = {s: np.stack([row[s] for row in rows]) for s in rows[0]}
-  return {"features": features, "mask": _mask(indexes, size)}
+  """The given segments of each video: features and mask."""
+  loaded = [video.load() for video in videos]
+  features = {
+    s: layout.laid(
+      [
+        np.asarray(x[s][index], np.float32)
+        for x, index in zip(loaded, indexes, strict=True)
+      ]
+    )
+    for s in loaded[0]
+  }
+  return {"features": features, "mask": layout.mask(list(map(len, indexes)))}
 
 
 def resident_batch(
-  first: np.ndarray, indexes: Sequence[np.ndarray], size: int
+  first: np.ndarray, indexes: Sequence[np.ndarray], layout: Layout
 ) -> Batch:
   """The same as rows of `resident.Store`, where each video has its `first`."""
   rows = [
-    _pad(start + index, size)
+    (start + index).astype(np.int32)
     for start, index in zip(first, indexes, strict=True)
   ]
-  return {
-    "rows": np.stack(rows).astype(np.int32),
-    "mask": _mask(indexes, size),
-  }
+  mask = layout.mask(list(map(len, indexes)))
+  return {"rows": layout.laid(rows), "mask": mask}
 
 
 class _Draw(NamedTuple):
@@ -67,13 +59,13 @@ class _Draw(NamedTuple):
   def batch(
     self,
     indexes: Sequence[np.ndarray],
-    size: int,
+    layout: Layout,
     first: np.ndarray | None,
   ) -> Batch:
     """Segments of the videos; their rows where features are resident."""
     if first is not None:
-      return resident_batch(first[self.order], indexes, size)
-    return gathered_batch(self.videos, indexes, size)
+      return resident_batch(first[self.order], indexes, layout)
+    return gathered_batch(self.videos, indexes, layout)
 
 
 def _update(
@@ -111,7 +103,8 @@ def ilg_batches(
       else sampling.uniform_indexes(video.num_segments, options.segments)
       for video in drawn.videos
     ]
-    batch = drawn.batch(indexes, options.segments, first)
+    layout = own_rows(len(indexes), options.segments)
+    batch = drawn.batch(indexes, layout, first)
     batch["labels"] = video_labels(drawn.videos, num_classes)
     if not rescaled:
       return batch
@@ -133,12 +126,14 @@ def labelled_batches(
   seed: int,
   name: str,
   first: np.ndarray | None = None,
+  packed_rows: int = 0,
 ) -> Callable[[int], Batch]:
   """The function from an update's number to its batch, for OTS and RTS.
 
-  Features, padded, with their pseudo labels: targets and selected. Videos
-  longer than `window` segments come as a random run of that length which
-  starts at a multiple of `align`. `first` as for `ilg_batches`.
+  Features with their pseudo labels: targets, selected, and the video of each
+  segment. Videos longer than `window` segments come as a random run of that
+  length which starts at a multiple of `align`. They lie in `packed_rows` rows,
+  see `packing`, or for 0 each in its own. `first` as for `ilg_batches`.
   """
 
   def batch_at(i: int) -> Batch:
@@ -147,24 +142,30 @@ def labelled_batches(
       sampling.draw_window(video.num_segments, window, align, drawn.rng)
       for video in drawn.videos
     ]
-    longest = max(w.stop - w.start for w in windows)
-    size = sampling.padded_length(longest)
-    size = min(size, max(window, longest)) if window else size
-    batch = drawn.batch(
-      [np.arange(w.start, w.stop) for w in windows], size, first
-    )
+    indexes = [np.arange(w.start, w.stop) for w in windows]
+    lengths = list(map(len, indexes))
+    if packed_rows:
+      layout = packing.packed(lengths, packed_rows, align)
+    else:
+      layout = own_rows(batch_size, _size(max(lengths), window))
+    batch = drawn.batch(indexes, layout, first)
     own = [labels[v] for v in drawn.order]
-    for name_of, column in (("targets", 0), ("selected", 1)):
-      batch[name_of] = np.stack(
-        [
-          _pad(label[column][w], size)
-          for label, w in zip(own, windows, strict=True)
-        ]
-      )
-    batch["targets"] = batch["targets"].astype(np.float32)
+    cut = list(zip(own, windows, strict=True))
+    targets = layout.laid([target[w] for (target, _), w in cut])
+    batch["targets"] = targets.astype(np.float32)
+    batch["selected"] = layout.laid([chosen[w] for (_, chosen), w in cut])
+    batch["video"] = layout.laid(
+      [np.full(n, i, np.int32) for i, n in enumerate(lengths)]
+    )
     return batch
 
   return batch_at
+
+
+def _size(longest: int, window: int) -> int:
+  """Segments of a padded row."""
+  size = sampling.padded_length(longest)
+  return min(size, max(window, longest)) if window else size
 
 
 def prediction_batches(
@@ -191,4 +192,4 @@ def prediction_batches(
         else np.arange(video.num_segments)
         for video in chosen
       ]
-      yield part, gathered_batch(chosen, indexes, size)
+      yield part, gathered_batch(chosen, indexes, own_rows(len(chosen), size))

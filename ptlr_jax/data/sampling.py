@@ -53,12 +53,16 @@ def uniform_indexes(length: int, count: int) -> np.ndarray:
   return np.arange(count) * length // count
 
 
-def padded_length(length: int, smallest: int = 16) -> int:
-  """The next length of the form 2^k or 3 x 2^k, to bound compilations."""
-  size = smallest
-  while size < length:
-    size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-  return size
+def padded_length(length: int, smallest: int = 16, parts: int = 2) -> int:
+  """The next of a few lengths, to bound compilations.
+
+  They are `parts` even steps from each power of two to the next: 2^k and
+  3 x 2^k for two of them.
+  """
+  length = max(length, smallest)
+  power = 1 << (length.bit_length() - 1)
+  step = max(1, power // parts)
+  return -(-length // step) * step
 
 
 def scale_grid_size(segments: int, scale: float, options: Mapping) -> int:
