@@ -82,7 +82,8 @@ def get_config() -> ConfigDict:
 
   arithmetic = {
     # How the convolutions are computed: direct, winograd2 or winograd4, see
-    # models/convolution.py; auto: winograd2 for float32 on a CPU.
+    # models/convolution.py; auto: winograd2 for float32 on a CPU from 1024
+    # channels on.
     "convolution": "auto",
     # What products are rounded to, float32, tf32 or bf16; the rest is float32.
     "precision": "float32",

@@ -139,3 +139,102 @@ def test_linear_and_commutes_with_a_product_over_channels():
     st(2 * a - 3 * b), 2 * st(a) - 3 * st(b), atol=1e-5
   )
   np.testing.assert_allclose(st(a @ w), st(a) @ w, atol=1e-5)
+
+
+# Gradients that gather (max_scale > 0) against autodiff's, which scatter: many
+# scales, every length, and grids that cut some of the videos.
+SCALES = [0.3, 1 / 3, 0.5, 0.75, 1, 1 + 1e-6, 4 / 3, 1.5, 1.99, 2, 2.5, 3, 4]
+SCALES += np.random.default_rng(0).uniform(0.3, 3, 4).tolist()
+LENGTHS = np.arange(1, 10)
+PADDED = np.arange(11)[None] >= LENGTHS[:, None]
+
+
+def with_gradient(scale, grid, **how):
+  """Value, mask and a gradient of a video of each length, NaN in padding.
+
+  Operation by operation: each compiles once for all scales.
+  """
+  rng = np.random.default_rng(0)
+  x = rng.normal(size=(9, 11, 2)).astype(np.float32)
+  cotangent = rng.uniform(-1, 1, (9, grid, 2)).astype(np.float32)
+  x[PADDED] = np.nan
+
+  def read(x):
+    return scale_module.scale_transform(
+      x, jnp.asarray(LENGTHS), jnp.float32(scale), grid, **how
+    )
+
+  y, pullback, mask = jax.vjp(read, jnp.asarray(x), has_aux=True)
+  (gradient,) = pullback(jnp.asarray(cotangent))
+  return np.asarray(y), np.asarray(mask), np.asarray(gradient)
+
+
+@pytest.mark.parametrize("grid", [7, 30])
+@pytest.mark.parametrize("align", [False, True])
+def test_a_gradient_that_gathers_equals_one_that_scatters(align, grid):
+  for scale in SCALES:
+    y, mask, expected = with_gradient(scale, grid, align_corners=align)
+    assert np.isfinite(y).all()
+    assert np.abs(expected).max() > 0.1
+    for bound in (scale, 1.3 * scale + 0.4):
+      how = {"align_corners": align, "max_scale": bound}
+      same, same_mask, gradient = with_gradient(scale, grid, **how)
+      np.testing.assert_array_equal(same, y)
+      np.testing.assert_array_equal(same_mask, mask)
+      assert gradient.dtype == np.float32
+      assert (gradient[PADDED] == 0).all()
+      np.testing.assert_allclose(
+        gradient, expected, rtol=1e-6, atol=1e-6, err_msg=f"{scale}, {bound}"
+      )
+
+
+def compiled_gradient(cotangent, length, size, scale, **how):
+  """Of a video of `length` of `size` segments and one channel."""
+
+  def gradient(cotangent):
+    def read(x):
+      lengths, grid = jnp.array([length]), len(cotangent)
+      return scale_module.scale_transform(
+        x, lengths, jnp.float32(scale), grid, **how
+      )[0]
+
+    _, pullback = jax.vjp(read, jnp.ones((1, size, 1)))
+    return pullback(cotangent[None, :, None])[0][0, :, 0]
+
+  quick = {"xla_cpu_use_fusion_emitters": False}
+  return jax.jit(gradient, compiler_options=quick)(jnp.asarray(cotangent))
+
+
+@pytest.mark.parametrize("max_scale", [0.0, 2.0])
+def test_a_gradient_by_hand(max_scale):
+  # Read at 0, 0.25, 0.75, 1.25, ..., 2.75, 3 by outputs of cotangents 1 to
+  # 128; two more are past the end, and nobody gets theirs.
+  cotangent = np.float32(2) ** np.arange(10)
+  gradient = compiled_gradient(cotangent, 4, 5, 2, max_scale=max_scale)
+  assert gradient.tolist() == [
+    1 + 2 * 3 / 4 + 4 / 4,
+    2 / 4 + 4 * 3 / 4 + 8 * 3 / 4 + 16 / 4,
+    8 / 4 + 16 * 3 / 4 + 32 * 3 / 4 + 64 / 4,
+    32 / 4 + 64 * 3 / 4 + 128,
+    0,
+  ]
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("scale", [0.7, 1.93, 2.0])
+def test_a_long_video_has_the_gradient_of_a_loop_over_outputs(scale, align):
+  # Long enough for positions that float32 cannot hold to the last digit.
+  cotangent = np.random.default_rng(0).uniform(size=1500).astype(np.float32)
+  gradient = compiled_gradient(
+    cotangent, 750, 760, scale, align_corners=align, max_scale=scale
+  )
+  expected, count = np.zeros(760), int(750 * scale)
+  for i in range(count):
+    position = (i + 0.5) / scale - 0.5
+    if align:
+      position = i * 749 / (count - 1)
+    position = min(max(position, 0), 749)
+    low = int(position)
+    expected[low] += (1 - (position - low)) * cotangent[i]
+    expected[low + 1] += (position - low) * cotangent[i]
+  np.testing.assert_allclose(gradient, expected, atol=5e-4)

@@ -147,7 +147,7 @@ def labelled_batches(
     if packed_rows:
       layout = packing.packed(lengths, packed_rows, align)
     else:
-      layout = own_rows(batch_size, _size(max(lengths), window))
+      layout = own_rows(batch_size, padded_size(max(lengths), window))
     batch = drawn.batch(indexes, layout, first)
     own = [labels[v] for v in drawn.order]
     cut = list(zip(own, windows, strict=True))
@@ -162,7 +162,7 @@ def labelled_batches(
   return batch_at
 
 
-def _size(longest: int, window: int) -> int:
+def padded_size(longest: int, window: int) -> int:
   """Segments of a padded row."""
   size = sampling.padded_length(longest)
   return min(size, max(window, longest)) if window else size
