@@ -8,44 +8,46 @@ import jax
 from ptlr_jax import writers
 from ptlr_jax.progress import say
 
-_OFF = "off"
+OFF = "off"
 _SHORTEST = 0.1  # seconds of compiling that are worth a file
 
 
 def cache_directory(setting: str) -> Path | None:
-  """What `config.compile_cache` names: a folder, or none for `off`.
+  """The folder that `config.compile_cache` names, or none for `off`.
 
-  `auto`: the one that JAX_COMPILATION_CACHE_DIR names, else ptlr_jax/compiled
-  in the user's cache directory.
+  `auto`: ptlr_jax/compiled in the user's cache directory.
   """
-  if setting == _OFF:
+  if setting == OFF:
     return None
   if setting != "auto":
     return Path(setting).expanduser()
-  if named := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    return Path(named)
   cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
   return Path(cache) / "ptlr_jax" / "compiled"
 
 
 def use_cache(setting: str) -> Path | None:
-  """Has JAX keep what it compiles, and look there first.
+  """Has JAX keep what it compiles, and look there first; returns the folder.
 
-  A folder that cannot be written is told, and done without.
+  With `auto` a JAX_COMPILATION_CACHE_DIR is left to JAX as it is. A folder that
+  cannot be written is told, and done without.
   """
-  directory = cache_directory(setting)
-  if directory is not None:
-    try:
+  if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
+  if setting == "auto" and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    jax.config.update("jax_enable_compilation_cache", True)
+    return None
+  directory = None
+  try:
+    directory = cache_directory(setting)
+    if directory is not None:
       writers.make_writable(directory)
-    except OSError as error:
-      say(
-        f"compile cache: {directory} cannot be written ({error.strerror}); "
-        "going on without; another is --config.compile_cache=FOLDER"
-      )
-      directory = None
+      jax.config.update("jax_compilation_cache_dir", str(directory))
+  except (OSError, RuntimeError) as error:  # RuntimeError: no such home
+    said = getattr(error, "strerror", None) or error
+    say(
+      f"compile cache: {directory or setting} cannot be written ({said}); "
+      "going on without; another is --config.compile_cache=FOLDER"
+    )
+    directory = None
   jax.config.update("jax_enable_compilation_cache", directory is not None)
-  if directory is not None:
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-      jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
   return directory

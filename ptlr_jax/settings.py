@@ -173,6 +173,8 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for key in _SHARES:
     if not 0 <= flat[key] < 1:
       yield f"--config.{key}: expected a rate in [0, 1), got {flat[key]!r}"
+  if not flat["compile_cache"]:
+    yield "--config.compile_cache: expected auto, off or a folder, got nothing"
   streams = flat["ilg.streams"]
   if streams not in (("rgb", "flow"), ("fused",), ("rgb",), ("flow",)):
     yield (

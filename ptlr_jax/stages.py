@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from ptlr_jax import losses
 from ptlr_jax.models import basnet, ots, rts
+from ptlr_jax.models.layers import COSTLY
 from ptlr_jax.scale import scale_transform
 
 Batch = Mapping[str, Any]
@@ -57,6 +58,16 @@ def _init_input(widths: Mapping[str, int], stream: str):
   names = _joined(widths) if stream == "fused" else (stream,)
   width = sum(widths[name] for name in names)
   return jnp.zeros((1, 8, width)), jnp.ones((1, 8), bool)
+
+
+def remembering(loss: Callable[..., Any], options: Mapping[str, Any]):
+  """The loss; with `options.remat` what its gradient keeps are the outputs of
+  convolutions alone: activations, masks of dropout and interpolated products
+  are made again, for no further matrix product."""
+  if not options["remat"]:
+    return loss
+  policy = jax.checkpoint_policies.save_only_these_names(COSTLY)
+  return jax.checkpoint(loss, policy=policy)
 
 
 def _stacked(batch: Batch, parts: int) -> dict[str, Any]:
@@ -104,12 +115,8 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
     }
 
   def apply(params, x, mask, key, *, base) -> Any:
-    def branches(params, x, mask, key):
-      how = {"deterministic": False, "base": base, "rngs": {"dropout": key}}
-      return net.apply({"params": params}, x, mask, **how)
-
-    forward = jax.checkpoint(branches) if options["remat"] else branches
-    return forward(params, x, mask, key)
+    how = {"deterministic": False, "base": base, "rngs": {"dropout": key}}
+    return net.apply({"params": params}, x, mask, **how)
 
   def mil_terms(out, mask, labels):
     return losses.basnet_terms(
@@ -199,7 +206,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
       scores[stream] = jax.nn.softmax(mean)
     return {"logits": logits, "scores": scores}
 
-  return Stage(init, loss, predict, _split_videos)
+  return Stage(init, remembering(loss, options), predict, _split_videos)
 
 
 def _refinement(
@@ -229,12 +236,8 @@ def _refinement(
     return net.apply({"params": params}, x, batch["mask"], **how)
 
   def loss(params, batch, key):
-    def outputs_of(params, batch, key):
-      return apply(params, batch, deterministic=False, rngs={"dropout": key})
-
-    forward = jax.checkpoint(outputs_of) if options["remat"] else outputs_of
     value = loss_of(
-      forward(params, batch, key),
+      apply(params, batch, deterministic=False, rngs={"dropout": key}),
       batch["targets"],
       batch["selected"],
       smoothing=options["label_smoothing"],
@@ -260,7 +263,7 @@ def _refinement(
     cas, logits = heads(outputs, mask, options["temperature"])
     return {"cas": cas, "logits": logits}
 
-  return Stage(init, loss, predict, split)
+  return Stage(init, remembering(loss, options), predict, split)
 
 
 def _ots(num_classes: int, options: Mapping[str, Any]) -> Stage:

@@ -122,13 +122,13 @@ class Training:
     )
 
 
-def run(training: Training) -> None:
-  """Trains a phase to its end.
+def run(training: Training, state: train.TrainState | None = None) -> None:
+  """Trains a phase to its end, from where it `begin`s or from a state.
 
   Raises:
     Diverged: a loss or gradient is not finite.
   """
-  state = training.begin()
+  state = training.begin() if state is None else state
   start = int(state.step)
   bar = Progress(training.phase.name, training.options.steps, start)
 
@@ -137,7 +137,7 @@ def run(training: Training) -> None:
     bar.at(step, values["loss"])
 
   try:
-    state = _fit(
+    final = _fit(
       training,
       training.network.step,
       state,
@@ -151,7 +151,7 @@ def run(training: Training) -> None:
     raise training.diverged(error) from None
   finally:
     bar.close()
-  training.finish(state)
+  training.finish(final)
 
 
 def _fit(
@@ -185,7 +185,7 @@ def run_together(trainings: Sequence[Training]) -> None:
     groups.setdefault(int(state.step), []).append((training, state))
   for start, members in sorted(groups.items()):
     if len(members) == 1:
-      run(members[0][0])
+      run(*members[0])
     else:
       _run_group(start, *zip(*members, strict=True))
 
@@ -222,7 +222,7 @@ def _run_group(
       on_checkpoint=on_checkpoint,
     )
   except Diverged as error:
-    raise first.diverged(error) from None
+    raise Diverged(f"{name}: {error}") from None
   finally:
     bar.close()
   for training, own in zip(trainings, unstacked(state, count), strict=True):

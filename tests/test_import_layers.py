@@ -67,7 +67,9 @@ TABLE = {
   "compilation": "jax progress writers",
   "optimizer": "jax optax",
   "checkpoints": "jax orbax errors writers",
-  "stages": "jax flax losses scale models.basnet models.ots models.rts",
+  "stages": (
+    "jax flax losses scale models.basnet models.layers models.ots models.rts"
+  ),
   # Arrays on the device: no config, no data.
   "losses": "jax",
   "scale": "jax",

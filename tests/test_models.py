@@ -11,7 +11,7 @@ import pytest
 
 from ptlr_jax.models import rts
 from ptlr_jax.models.basnet import BasNet
-from ptlr_jax.models.layers import TemporalConv
+from ptlr_jax.models.layers import Dropout, TemporalConv
 from ptlr_jax.models.ots import NetworkOTS
 from ptlr_jax.models.rts import NetworkRTS
 from ptlr_jax.pseudo_labels import network_labels
@@ -346,3 +346,25 @@ def test_unknown_choices_are_refused():
     rts.upsample(rows([1]), 2, jnp.array([2]), 2, "x")
   with pytest.raises(ValueError, match=r"probability or logit, got 'x'"):
     rts.combine([rows([1])], jnp.ones((1, 2), bool), average="x")
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.7])
+def test_dropout_draws_the_same_however_long_the_padding_is(rate):
+  def dropped(segments):
+    x = jnp.ones((3, segments, 50))
+    return np.asarray(
+      Dropout(rate).apply({}, x, deterministic=False, rngs={"dropout": KEY})
+    )
+
+  short, long = dropped(6), dropped(9)
+  np.testing.assert_array_equal(short, long[:, :6])
+  # Rows, segments and channels draw apart, and what is kept makes up for it.
+  kept = long > 0
+  assert (kept[0] != kept[1]).any()
+  assert (kept[:, 0] != kept[:, 1]).any()
+  assert kept.mean() == pytest.approx(1 - rate, abs=0.05)
+  np.testing.assert_allclose(long[kept], 1 / (1 - rate), rtol=1e-6)
+  x = np.ones((3, 6, 50), np.float32)
+  np.testing.assert_array_equal(
+    Dropout(rate).apply({}, x, deterministic=True), x
+  )

@@ -6,7 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax.models.layers import Products, TemporalConv, products_of
+from ptlr_jax.models.layers import (
+  Dropout,
+  Products,
+  TemporalConv,
+  products_of,
+)
 
 
 class FilterModule(nn.Module):
@@ -51,7 +56,7 @@ class CASModule(nn.Module):
     for name in ("conv1", "conv2"):
       x = TemporalConv(self.width, **how, name=name)(x, mask)
       x = nn.leaky_relu(x, self.leaky_slope)
-    x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+    x = Dropout(self.dropout)(x, deterministic=deterministic)
     return TemporalConv(
       self.num_classes + 1,
       kernel_size=1,

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from ptlr_jax.models import convolution
 from ptlr_jax.models.products import product
@@ -19,6 +20,33 @@ def torch_uniform(fan_in: int):
     return jax.random.uniform(key, shape, dtype, -bound, bound)
 
   return init
+
+
+class Dropout(nn.Module):
+  """Dropout that padding does not change. f32[B,T,F] -> the same.
+
+  Every row draws with a key of its own, segment after segment, so that a
+  segment is dropped alike however many padded ones come after it.
+  """
+
+  rate: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+    if deterministic or not self.rate:
+      return x
+    key, kept = self.make_rng("dropout"), 1 - self.rate
+
+    def keep(row):
+      own = jax.random.fold_in(key, row)
+      return jax.random.bernoulli(own, kept, x.shape[1:])
+
+    return jnp.where(jax.vmap(keep)(jnp.arange(len(x))), x / kept, 0)
+
+
+# What the matrix products of a network have cost; the rest is cheap to make
+# again, see `stages.remembering`.
+COSTLY = "convolved"
 
 
 class Products(NamedTuple):
@@ -40,7 +68,8 @@ def products_of(
   x: jax.Array, kernel: jax.Array, precision: str = "float32"
 ) -> Products:
   """f32[B,T,D], f32[taps,D,F] -> Products."""
-  return Products(tuple(product(x, tap, precision) for tap in kernel))
+  taps = (product(x, tap, precision) for tap in kernel)
+  return Products(tuple(checkpoint_name(tap, COSTLY) for tap in taps))
 
 
 class TemporalConv(nn.Module):
@@ -75,6 +104,7 @@ class TemporalConv(nn.Module):
       shape = (taps, x.shape[-1], self.features)
       kernel = self.param("kernel", torch_uniform(fan_in), shape)
       y = self._convolved(jnp.where(mask[..., None], x, 0), kernel)
+    y = checkpoint_name(y, COSTLY)
     if self.use_bias:
       y += self.param("bias", torch_uniform(fan_in), (self.features,))
     return y

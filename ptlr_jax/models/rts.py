@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax.models.layers import TemporalConv
+from ptlr_jax.models.layers import Dropout, TemporalConv
 
 
 class NetworkRTS(nn.Module):
@@ -51,7 +51,7 @@ class NetworkRTS(nn.Module):
           name=f"branch{m}_conv{i}",
         )(x, valid)
         x, valid = nn.leaky_relu(x, self.leaky_slope), valid[:, ::2]
-      x = nn.Dropout(self.dropout)(x, deterministic=deterministic)
+      x = Dropout(self.dropout)(x, deterministic=deterministic)
       outputs.append(
         TemporalConv(
           self.num_classes + 1,
