@@ -20,7 +20,6 @@ import argparse
 import functools
 import itertools
 import json
-import math
 import subprocess
 import sys
 import time
@@ -33,6 +32,7 @@ import numpy as np
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import growth_report  # noqa: E402
 from benchmarks.evaluator import simulate  # noqa: E402
 from configs import base  # noqa: E402
 from ptlr_jax import detection, labelling  # noqa: E402
@@ -49,9 +49,8 @@ from ptlr_jax.pseudo_labels import softmax  # noqa: E402
 WIDTH, INNER = 16, 32  # channels of a stream, and of the networks
 POOL, SHOWN = 100, 3  # predictions drawn, classes of a video
 EACH = 100  # detections of a video in evaluation
-NEAR_LINEAR = 1.2
 
-Point = dict[str, Any]
+Point = growth_report.Point
 Run = Callable[[], Any]
 More = dict[str, float]  # figures besides time and memory
 
@@ -306,81 +305,6 @@ def points(axis: str, works: Sequence[str], quick: bool) -> list[Point]:
   return found
 
 
-def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-  """Slope of log seconds against log size, upper half of the sizes."""
-  kept = max(2, math.ceil(len(sizes) / 2))
-  x, y = (np.log(np.asarray(v, float)[-kept:]) for v in (sizes, seconds))
-  return float(np.polyfit(x, y, 1)[0])
-
-
-def series(found: Sequence[Point], axis: str) -> dict[str, dict[str, list]]:
-  """{work: {figure: its values by size}} of an axis."""
-  every: dict[str, dict[str, list]] = {}
-  for point in (x for x in found if x["axis"] == axis):
-    own = every.setdefault(point["work"], {})
-    for name, value in point.items():
-      own.setdefault(name, []).append(value)
-  return every
-
-
-def table(found: Sequence[Point], axis: str) -> str:
-  """The series of an axis in Markdown."""
-  lines = []
-  for work, x in series(found, axis).items():
-    if not lines:
-      lines.append([axis, "", *(f"{n:,}" for n in x["size"]), "exponent"])
-      lines.append(["---"] * 2 + ["---:"] * (len(x["size"]) + 1))
-    slope = exponent(x["size"], x["seconds"])
-    flag = f"**{slope:.2f}**" if slope > NEAR_LINEAR else f"{slope:.2f}"
-    cells = (1e3 * s for s in x["seconds"])
-    cells = (f"{c:,.0f}" if c >= 1000 else f"{c:.3g}" for c in cells)
-    lines.append([work, "ms", *cells, flag])
-    cells = zip(x["mb"], x["peak_mb"], strict=True)
-    lines.append(
-      ["", "MB (peak)", *(f"{m:.0f} ({p:.0f})" for m, p in cells), ""]
-    )
-    more = {"buffers_mb": "buffers, MB", "compile_s": "compiling, s"}
-    for name, said in more.items():
-      if name in x:
-        lines.append(["", said, *(f"{v:.3g}" for v in x[name]), ""])
-  return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def plot(found: Sequence[Point], path: str) -> None:
-  """Seconds and MB of every axis, log-log, with a line of slope 1."""
-  try:
-    import matplotlib.pyplot as plt  # pyright: ignore[reportMissingImports]
-  except ImportError:
-    print("no plot: matplotlib is not installed")
-    return
-  plt.switch_backend("svg")
-  plt.rcParams.update({"svg.hashsalt": "growth", "svg.fonttype": "none"})
-  plt.rcParams["font.size"] = 8
-  axes = [axis for axis in AXES if series(found, axis)]
-  shape = {"figsize": (3.2 * len(axes), 5.6), "squeeze": False}
-  figure, grid = plt.subplots(2, len(axes), **shape)
-  names = {"seconds": "CPU seconds", "mb": "MB above the imports"}
-  colours = {work: f"C{n}" for n, work in enumerate(WORKS)}
-  pairs = itertools.product(names, axes)
-  handles = {}
-  for cell, (name, axis) in zip(grid.flat, pairs, strict=True):
-    top, sizes = 0.0, np.ones(1)
-    for work, x in series(found, axis).items():
-      how = {"color": colours[work], "marker": ".", "linewidth": 1}
-      (handles[work],) = cell.loglog(x["size"], x[name], **how)
-      top, sizes = max(top, x[name][-1]), np.array(x["size"])
-    (line,) = cell.loglog(sizes, top * sizes / sizes[-1], "k:", linewidth=0.8)
-    handles["slope 1"] = line
-    cell.set(xlabel=axis, ylabel=names[name])
-    cell.set_xticks(sizes, [f"{n}" for n in sizes])
-    cell.minorticks_off()
-  figure.tight_layout(rect=(0, 0, 1, 0.94))
-  figure.legend(
-    handles.values(), handles, loc="upper center", ncols=len(handles)
-  )
-  figure.savefig(path, metadata={"Date": None})
-
-
 def main() -> None:
   """Command line entry."""
   parser = argparse.ArgumentParser(description="Growth, measured")
@@ -404,11 +328,11 @@ def main() -> None:
     if not old:
       works = [one] if one else AXES[axis][2]
       found += points(axis, works, options.quick)
-    print(f"{table(found, axis)}\n", flush=True)
+    print(f"{growth_report.table(found, axis)}\n", flush=True)
   if options.json:
     Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
   if options.plot:
-    plot(found, options.plot)
+    growth_report.plot(found, options.plot)
 
 
 if __name__ == "__main__":

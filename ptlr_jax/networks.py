@@ -33,7 +33,11 @@ def _network(
   """One a network and its settings, so that nothing is compiled twice."""
   stage = STAGES[name](classes, options.to_dict())
   tx = optimizer.adam(options.learning_rate, **adam)
-  parts = {"split": stage.split, "parts": options.accumulate}
+  parts = {
+    "split": stage.split,
+    "parts": options.accumulate,
+    "frugal": options.remat,
+  }
 
   def init(key: jax.Array, widths: tuple[tuple[str, int], ...]) -> Any:
     return stage.init(key, dict(widths))

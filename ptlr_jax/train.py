@@ -96,12 +96,36 @@ def update_of(
   return update
 
 
-def make_step(loss: Loss, tx: optax.GradientTransformation, **how: Any):
-  """`update_of`, jitted; the state is donated."""
-  return jax.jit(update_of(loss, tx, **how), donate_argnums=0)
+def _compiler_options(frugal: bool) -> dict[str, Any] | None:
+  """XLA's usual order on a CPU is for many cores, and keeps more alive."""
+  if not frugal or jax.default_backend() != "cpu":
+    return None
+  return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
-def make_steps(loss: Loss, tx: optax.GradientTransformation, **how: Any):
+def make_step(
+  loss: Loss,
+  tx: optax.GradientTransformation,
+  *,
+  frugal: bool = False,
+  **how: Any,
+):
+  """`update_of`, jitted; the state is donated. `frugal` asks for an order of
+  computation that needs less memory."""
+  return jax.jit(
+    update_of(loss, tx, **how),
+    donate_argnums=0,
+    compiler_options=_compiler_options(frugal),
+  )
+
+
+def make_steps(
+  loss: Loss,
+  tx: optax.GradientTransformation,
+  *,
+  frugal: bool = False,
+  **how: Any,
+):
   """`make_step` for k runs at once: states, batches and keys have a leading
   axis k, terms are f32[k]; the store is common."""
   update = update_of(loss, tx, **how)
@@ -110,7 +134,9 @@ def make_steps(loss: Loss, tx: optax.GradientTransformation, **how: Any):
     many = jax.vmap(update, in_axes=(0, 0, 0, None))
     return many(states, batches, keys, store)
 
-  return jax.jit(steps, donate_argnums=0)
+  return jax.jit(
+    steps, donate_argnums=0, compiler_options=_compiler_options(frugal)
+  )
 
 
 def due(step: int, every: int, last: int) -> bool:

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import growth
+from benchmarks import growth, growth_report
 
 ROOT = Path(__file__).absolute().parents[1]
 
 
 def test_exponent_by_hand():
-  assert growth.exponent([1, 10], [3, 3]) == pytest.approx(0)
-  assert growth.exponent([1, 10], [2, 2000]) == pytest.approx(3)
+  assert growth_report.exponent([1, 10], [3, 3]) == pytest.approx(0)
+  assert growth_report.exponent([1, 10], [2, 2000]) == pytest.approx(3)
   # From the middle on: what is constant before it does not count.
   sizes = [1, 2, 4, 8, 16]
-  assert growth.exponent(sizes, [9, 9, 16, 64, 256]) == pytest.approx(2)
-  assert growth.exponent(sizes[:4], [9, 9, 8, 16]) == pytest.approx(1)
+  assert growth_report.exponent(sizes, [9, 9, 16, 64, 256]) == pytest.approx(2)
+  assert growth_report.exponent(sizes[:4], [9, 9, 8, 16]) == pytest.approx(1)
   # Logs of 1, 2, 4: 0, 1, 2; values 0, 1, 3: slope 3 / 2.
-  assert growth.exponent([1, 2, 4], [1, 2, 8]) == pytest.approx(2)
+  assert growth_report.exponent([1, 2, 4], [1, 2, 8]) == pytest.approx(2)
   five = [1, 1, *(2.0**n for n in (0, 1, 3))]
-  assert growth.exponent(sizes, five) == pytest.approx(3 / 2)
+  assert growth_report.exponent(sizes, five) == pytest.approx(3 / 2)
 
 
 def _point(work, size, seconds, **more):
@@ -38,7 +38,7 @@ def test_table_says_time_memory_and_what_grows_faster():
     _point("RTS step", 1, 1.0),
     _point("RTS step", 10, 10.0),
   ]
-  assert growth.table(found, "batch").splitlines() == [
+  assert growth_report.table(found, "batch").splitlines() == [
     "| batch |  | 1 | 10 | exponent |",
     "| --- | --- | ---: | ---: | ---: |",
     "| OTS step | ms | 1 | 100 | **2.00** |",
@@ -47,7 +47,7 @@ def test_table_says_time_memory_and_what_grows_faster():
     "| RTS step | ms | 1,000 | 10,000 | 1.00 |",
     "|  | MB (peak) | 12 (212) | 12 (212) |  |",
   ]
-  assert growth.table(found, "videos") == ""
+  assert growth_report.table(found, "videos") == ""
 
 
 def test_timed_is_of_one_run():

@@ -155,3 +155,13 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
   restored = checkpoints.restore(tmp_path, _begin())
   good, *_ = _fit(_begin(), 4)
   _assert_same(good, restored)
+
+
+def test_a_frugal_step_does_the_same():
+  frugal = train.make_step(_loss, TX, frugal=True)
+  usual, _ = STEP(_begin(), _batch(0), KEY)
+  sparing, _ = frugal(_begin(), _batch(0), KEY)
+  for a, b in zip(
+    jax.tree.leaves(usual), jax.tree.leaves(sparing), strict=True
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-6)

@@ -98,7 +98,8 @@ def frame_truth(video: Video, num_classes: int) -> np.ndarray:
   offset = video.geometry.start
   centres = offset + (np.arange(video.num_segments) + 0.5) * step
   for start, end, label in video.instances:
-    truth[:, label] |= (start <= centres) & (centres < end)
+    first, last = np.searchsorted(centres, (start, end))
+    truth[first:last, label] = True
   truth[:, num_classes] = ~truth.any(axis=1)
   return truth
 

@@ -1,5 +1,6 @@
 """Which videos and segments update i sees: functions of (key, i), NumPy."""
 
+import functools
 import zlib
 from collections.abc import Mapping
 
@@ -19,18 +20,20 @@ def epoch_order(
   Videos are drawn without replacement, epoch after epoch; a batch may span
   two epochs.
   """
-  position = np.arange(step * batch_size, (step + 1) * batch_size)
-  epochs = position // num_videos
-  orders = {
-    int(e): generator(seed, name, int(e)).permutation(num_videos)
-    for e in np.unique(epochs)
-  }
+  first = step * batch_size
   return np.array(
     [
-      orders[int(e)][p % num_videos]
-      for e, p in zip(epochs, position, strict=True)
+      _permutation(num_videos, seed, name, p // num_videos)[p % num_videos]
+      for p in range(first, first + batch_size)
     ]
   )
+
+
+@functools.lru_cache(maxsize=16)  # the current epoch of several seeds
+def _permutation(
+  num_videos: int, seed: int, name: str, epoch: int
+) -> np.ndarray:
+  return generator(seed, name, epoch).permutation(num_videos)
 
 
 def perturbed_indexes(
