@@ -158,9 +158,14 @@ def test_prediction_sees_every_video_once(segments, batch_size):
       assert where.tolist() == (own if segments else list(range(length)))
     seen += indexes
   assert sorted(seen) == list(range(len(VIDEOS)))
-  # 16 holds 5 and 16 segments, 24: 17 and 23, 32: 30, 48: 40.
-  widths = {8} if segments else {16, 24, 32, 48}
-  assert {width for _, width in shapes} == widths
+  assert {width for _, width in shapes} == {8 if segments else 128}
+
+
+def test_few_lengths_are_predicted_at():
+  videos = [_video(n, length) for n, length in enumerate((1, 128, 129, 300))]
+  found = batches.prediction_batches(videos, 2)
+  shapes = [(indexes, batch["mask"].shape) for indexes, batch in found]
+  assert shapes == [([0, 1], (2, 128)), ([2], (2, 256)), ([3], (2, 512))]
 
 
 def test_features_of_half_precision_come_as_single():

@@ -10,6 +10,9 @@ from ptlr_jax.data.annotations import Video
 from ptlr_jax.data.packing import Layout, own_rows
 
 Batch = dict[str, Any]
+# Whole videos are padded to a power of two from this on: each is a program of
+# its own, and takes longer to compile than all videos to predict.
+SHORTEST = 128
 
 
 def video_labels(videos: Sequence[Video], num_classes: int) -> np.ndarray:
@@ -179,7 +182,9 @@ def prediction_batches(
   """
   groups: dict[int, list[int]] = {}
   for i, video in enumerate(videos):
-    size = segments or sampling.padded_length(video.num_segments)
+    size = segments or sampling.padded_length(
+      video.num_segments, smallest=SHORTEST, parts=1
+    )
     groups.setdefault(size, []).append(i)
   for size, members in sorted(groups.items()):
     for start in range(0, len(members), batch_size):
