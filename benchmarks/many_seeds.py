@@ -38,7 +38,7 @@ def runs_of(config: Any, data: Any, folder: Path, count: int) -> list[Run]:
   return [Run(own, data, path) for path, own in configs.items()]
 
 
-def true_labels(data: Any) -> list[PseudoLabels]:
+def some_labels(data: Any) -> list[PseudoLabels]:
   """Every frame labelled background: what is learnt costs the same."""
   import numpy as np
 
@@ -97,7 +97,7 @@ def main() -> None:
       [*sys.argv, f"--workdir={name}"], USAGE, others
     )
     data = load(config.data)
-    labels = true_labels(data)
+    labels = some_labels(data)
     print("| network | seeds | one after the other | at once | ratio |")
     print("|---|---|---|---|---|")
     for count in map(int, said["counts"].split(",")):

@@ -7,8 +7,9 @@ python benchmarks/step_speed.py --memory              # peak memory of a step
 Both have the same weights, shapes, losses and optimizer (`torch_reference`
 is what one would write on top of BaSNet-pytorch); the default shapes are the
 paper's widths: two streams of 1024, hidden 2048, T = 750, s = 1.25. Steps are
-taken in turn and compared by medians; "floor" is the time that the step's
-matrix products would take at the rate of one large product on this machine.
+taken in turn and compared by medians; "floor" is the share of a step that its
+FLOPs, as XLA counts them, would take at the rate of one large product. JAX uses
+every core that the process may use: for 2 threads, `taskset` it to two.
 """
 
 import functools

@@ -5,7 +5,7 @@ python benchmarks/whole_run.py --config=configs/thumos14_small.py \
 
 The command is `main`'s. Each phase is timed as it is finished, in this process,
 compilation and checkpoints included; a run that is there already is not timed
-again, so give a new workdir.
+again, so give a new workdir. One seed a run: several at once are not timed.
 """
 
 import sys

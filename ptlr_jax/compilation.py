@@ -34,7 +34,6 @@ def use_cache(setting: str) -> Path | None:
   if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST)
   if setting == "auto" and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-    jax.config.update("jax_enable_compilation_cache", True)
     return None
   directory = None
   try:

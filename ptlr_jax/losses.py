@@ -169,8 +169,8 @@ def frame_weights(
 ) -> jax.Array:
   """What each frame counts for in Eqs. (6) and (7).
 
-  f32[B,T,C+1], bool[B,T] -> f32[B,T], of sum 1, or all 0 without a selected
-  frame.
+  f32[B,T,C+1], bool[B,T] -> f32[B,T], of sum 1 (unless `video` is balanced),
+  or all 0 without a selected frame.
 
   `batch` divides by N_in, the frames selected in the batch; `video` first
   averages every video that has any: a row, or where rows hold several those

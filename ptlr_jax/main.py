@@ -5,9 +5,11 @@ python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from ptlr_jax import command_line, workdir
+from ptlr_jax.errors import Diverged
 from ptlr_jax.progress import say
 
 
@@ -34,9 +36,18 @@ def run(argv: Sequence[str]) -> None:
       f"{len(data.train)} training and {len(data.test)} test videos of "
       f"{len(data.classes)} classes"
     )
-    seeds.run(runs, data)
-  metrics = [found for found in map(workdir.finished, runs) if found]
-  say(workdir.seeds_table(metrics))
+    try:
+      seeds.run(runs, data)
+    except Diverged:  # the other seeds are worth showing
+      _show(runs)
+      raise
+  _show(runs)
+
+
+def _show(runs: Iterable[Path]) -> None:
+  """Prints the table of the runs that are finished."""
+  if metrics := [found for found in map(workdir.finished, runs) if found]:
+    say(workdir.seeds_table(metrics))
 
 
 def main() -> None:

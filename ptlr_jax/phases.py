@@ -37,7 +37,8 @@ def fingerprints(config: Any) -> dict[str, str]:
 
   {phase, or detections/ROW: SHA-256 of its settings and of the phases that it
   reads}. Where two runs on the same data have the same fingerprint they have
-  the same artefact, to the bit.
+  the same artefact, to the bit, or up to rounding where seeds were trained at
+  once.
   """
   flat = settings.flatten(config)
   found: dict[str, str] = {}

@@ -270,7 +270,8 @@ def apply_compat(config: ConfigDict, given: Iterable[str] = ()) -> None:
   config.update_from_flattened_dict(chosen)
 
 
-# How features come to the device: the same bits whatever they say.
+# What changes no result: how features come to the device and where programs
+# are kept, to the bit, and how many seeds are trained at once, up to rounding.
 NEUTRAL = (
   "compile_cache",
   "seeds",

@@ -178,6 +178,11 @@ def run(argv: Sequence[str]) -> None:
   )
   numbers = numbers_of(said["table"], config.evaluate.protocol)
   seeds = seeds_of(said["seeds"], config.seed)
+  if config.seeds != 1:
+    raise InputError(
+      f"--config.seeds: expected 1, got {config.seeds}; the tables' seeds are "
+      "--seeds"
+    )
   names = ablations.variants(numbers)
   for name in names:  # a row that cannot run is told before hours of others
     variant(config, name, seeds[0])

@@ -18,7 +18,9 @@ TABLE = {
   "errors": "",
   "progress": "tqdm",
   # The command: no arrays, no losses.
-  "main": "command_line workdir progress compilation seeds data.loading",
+  "main": (
+    "command_line errors workdir progress compilation seeds data.loading"
+  ),
   "prepare": (
     "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
@@ -318,7 +320,7 @@ def test_no_module_imports_itself_through_others():
 def test_main_fits_a_page_and_imports_jax_only_when_it_must():
   assert len(FILES["main"].read_text().splitlines()) <= 80
   top = _imports(_tree("main").body)
-  assert top == {"command_line", "workdir", "progress"}
+  assert top == {"command_line", "errors", "workdir", "progress"}
   behind = set().union(*(_everything_behind(name) for name in top))
   assert not behind & {"jax", "flax", "orbax"}
 

@@ -299,3 +299,9 @@ def test_tables_of_a_data_set_on_disk_have_no_such_note(pretend, tmp_path):
 def test_nothing_is_written_before_the_first_run(tmp_path):
   assert tables.write(tmp_path, [3], {"ilg": {}}) == ""
   assert not list(tmp_path.iterdir())
+
+
+def test_seeds_at_once_are_refused_for_tables(tmp_path):
+  argv = ["", "--config=configs/simulated.py", f"--workdir={tmp_path / 'w'}"]
+  with pytest.raises(InputError, match=r"config\.seeds: expected 1, got 2"):
+    tables.run([*argv, "--table=3", "--config.seeds=2"])

@@ -27,16 +27,12 @@ def gathered_batch(
   videos: Sequence[Video], indexes: Sequence[np.ndarray], layout: Layout
 ) -> Batch:
   """The given segments of each video: features and mask."""
-  loaded = [video.load() for video in videos]
-  features = {
-    s: layout.laid(
-      [
-        np.asarray(x[s][index], np.float32)
-        for x, index in zip(loaded, indexes, strict=True)
-      ]
-    )
-    for s in loaded[0]
-  }
+  # One whole video at a time: they may be large, and on disk.
+  cut = [
+    {s: np.asarray(x[index], np.float32) for s, x in video.load().items()}
+    for video, index in zip(videos, indexes, strict=True)
+  ]
+  features = {s: layout.laid([own[s] for own in cut]) for s in cut[0]}
   return {"features": features, "mask": layout.mask(list(map(len, indexes)))}
 
 

@@ -74,7 +74,7 @@ _STRIDED = _Filtering(
 
 def chosen(method: str, precision: str, width: int = WIDE) -> str:
   """What `auto` stands for: winograd2 where float32 products are what a step
-  waits for, on a CPU and `width` channels or more; direct elsewhere. Any other
+  waits for, on a CPU and WIDE channels or more; direct elsewhere. Any other
   method is itself."""
   if method != "auto":
     return method
