@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 
 from ptlr_jax import command_line, training, workdir  # noqa: E402
 from ptlr_jax.data.loading import load  # noqa: E402
@@ -40,8 +41,6 @@ def runs_of(config: Any, data: Any, folder: Path, count: int) -> list[Run]:
 
 def some_labels(data: Any) -> list[PseudoLabels]:
   """Every frame labelled background: what is learnt costs the same."""
-  import numpy as np
-
   found = []
   for video in data.train:
     labels = np.zeros((video.num_segments, len(data.classes) + 1), bool)

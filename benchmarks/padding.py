@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from configs import base  # noqa: E402
-from ptlr_jax.data import batches, packing, sampling  # noqa: E402
+from ptlr_jax.data import batches, sampling  # noqa: E402
 from ptlr_jax.stages import STAGES  # noqa: E402
 
 DURATIONS = flags.DEFINE_string("durations", "", "seconds, a .npy of pickles")
@@ -93,14 +93,9 @@ def batch_table(videos: np.ndarray, size: int, window: int) -> None:
     valid, padded, shapes = 0, 0, set()
     for i in range(STEPS.value):
       order = sampling.epoch_order(len(videos), size, i, seed=0, name="ots-1")
-      own = np.minimum(videos[order], window)
-      if rows:
-        layout = packing.packed(own.tolist(), rows, align)
-      else:
-        layout = packing.own_rows(
-          size, batches.padded_size(int(own.max()), window)
-        )
-      valid += own.sum()
+      own = np.minimum(videos[order], window).tolist()
+      layout = batches.layout_of(own, window, align, rows)
+      valid += sum(own)
       padded += layout.rows * layout.size
       shapes.add((layout.rows, layout.size))
     name = "packed" if rows else "padded"

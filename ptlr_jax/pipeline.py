@@ -43,6 +43,7 @@ class Run:
   config: FrozenConfigDict
   data: Dataset
   workdir: Path
+  features_of: "Run | None" = None  # whose resident features are used too
 
   def __post_init__(self):
     self.files = Artefacts(self.config, self.workdir)
@@ -74,14 +75,12 @@ class Run:
   @functools.cached_property
   def store(self) -> resident.Store | None:
     """The training videos' features on the device, where they are to be."""
+    if self.features_of is not None:
+      return self.features_of.store
     videos, setting = self.data.train, self.config.data.resident
     if not resident.wanted(setting, videos, self.data.on_disk):
       return None
     return resident.store_of(videos)
-
-  def share_features(self, other: "Run") -> None:
-    """Uses those that another run on the same data has on the device."""
-    self.__dict__["store"] = other.store
 
   def training(self, phase: Phase) -> training.Training:
     """A training phase, ready to begin."""

@@ -30,7 +30,7 @@ def run(configs: Mapping[Path, FrozenConfigDict], data: Dataset) -> None:
     runs[0].run()
     return
   for other in runs[1:]:
-    other.share_features(runs[0])
+    other.features_of = runs[0]
   failed: list[str] = []
   for phase in phases(runs[0].config):
     if phase.kind == "train":

@@ -96,11 +96,15 @@ def update_of(
   return update
 
 
-def _compiler_options(frugal: bool) -> dict[str, Any] | None:
-  """XLA's usual order on a CPU is for many cores, and keeps more alive."""
-  if not frugal or jax.default_backend() != "cpu":
-    return None
-  return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+def _jitted(update: Callable[..., Any], frugal: bool):
+  """An update as a program that is given its state for good; `frugal` asks for
+  an order of computation that needs less memory."""
+  # XLA's usual order on a CPU is for many cores, and keeps more alive.
+  order = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+  sparing = frugal and jax.default_backend() == "cpu"
+  return jax.jit(
+    update, donate_argnums=0, compiler_options=order if sparing else None
+  )
 
 
 def make_step(
@@ -110,13 +114,8 @@ def make_step(
   frugal: bool = False,
   **how: Any,
 ):
-  """`update_of`, jitted; the state is donated. `frugal` asks for an order of
-  computation that needs less memory."""
-  return jax.jit(
-    update_of(loss, tx, **how),
-    donate_argnums=0,
-    compiler_options=_compiler_options(frugal),
-  )
+  """`update_of`, jitted; the state is donated. See `_jitted` for `frugal`."""
+  return _jitted(update_of(loss, tx, **how), frugal)
 
 
 def make_steps(
@@ -134,9 +133,7 @@ def make_steps(
     many = jax.vmap(update, in_axes=(0, 0, 0, None))
     return many(states, batches, keys, store)
 
-  return jax.jit(
-    steps, donate_argnums=0, compiler_options=_compiler_options(frugal)
-  )
+  return _jitted(steps, frugal)
 
 
 def due(step: int, every: int, last: int) -> bool:

@@ -130,46 +130,59 @@ def run(training: Training, state: train.TrainState | None = None) -> None:
   """
   state = training.begin() if state is None else state
   start = int(state.step)
-  bar = Progress(training.phase.name, training.options.steps, start)
-
-  def on_log(step, values):
-    training.on_log(step, values)
-    bar.at(step, values["loss"])
-
   try:
-    final = _fit(
+    state = _fit(
       training,
+      training.phase.name,
       training.network.step,
       state,
       training.batches(start),
       start=start,
       key=training.key,
-      on_log=on_log,
+      on_log=training.on_log,
       on_checkpoint=training.on_checkpoint,
     )
   except Diverged as error:
     raise training.diverged(error) from None
-  finally:
-    bar.close()
-  training.finish(final)
+  training.finish(state)
 
 
 def _fit(
-  training: Training, step: Callable[..., Any], *arguments: Any, **how: Any
-) -> Any:
-  """`train.fit` with the settings, and the resident features, of a phase."""
+  training: Training,
+  name: str,
+  step: Callable[..., Any],
+  state: train.TrainState,
+  batch_at: Callable[[int], Mapping[str, Any]],
+  *,
+  start: int,
+  on_log: Callable[[int, dict[str, Any]], None],
+  **how: Any,
+) -> train.TrainState:
+  """`train.fit` with the settings and the resident features of a phase, under
+  a bar of that name."""
   if training.store is not None:
     step = functools.partial(step, store=training.store.features)
-  state, batch_at = arguments
-  return train.fit(
-    state,
-    step,
-    batch_at,
-    steps=training.options.steps,
-    log_every=training.config.train.log_every,
-    checkpoint_every=training.config.train.checkpoint_every,
-    **how,
-  )
+  steps, options = training.options.steps, training.config.train
+  bar = Progress(name, steps, start)
+
+  def told(at: int, values: dict[str, Any]) -> None:
+    on_log(at, values)
+    bar.at(at, float(np.mean(values["loss"])))
+
+  try:
+    return train.fit(
+      state,
+      step,
+      batch_at,
+      steps=steps,
+      start=start,
+      log_every=options.log_every,
+      checkpoint_every=options.checkpoint_every,
+      on_log=told,
+      **how,
+    )
+  finally:
+    bar.close()
 
 
 def run_together(trainings: Sequence[Training]) -> None:
@@ -198,13 +211,11 @@ def _run_group(
   first, count = trainings[0], len(trainings)
   sources = [training.batches(start) for training in trainings]
   name = f"{first.phase.name} x {count}"
-  bar = Progress(name, first.options.steps, start)
 
   def on_log(step, values):
     for i, training in enumerate(trainings):
       own = {term: float(value[i]) for term, value in values.items()}
       training.on_log(step, own)
-    bar.at(step, float(np.mean(values["loss"])))
 
   def on_checkpoint(step, state):
     for training, own in zip(trainings, unstacked(state, count), strict=True):
@@ -213,6 +224,7 @@ def _run_group(
   try:
     state = _fit(
       first,
+      name,
       first.network.steps,
       jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states),
       lambda i: stacked([batch_at(i) for batch_at in sources]),
@@ -223,8 +235,6 @@ def _run_group(
     )
   except Diverged as error:
     raise Diverged(f"{name}: {error}") from None
-  finally:
-    bar.close()
   for training, own in zip(trainings, unstacked(state, count), strict=True):
     training.finish(own)
 

@@ -1,9 +1,8 @@
 """Tests of ptlr_jax.data.batches."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
+from batch_options import ilg_options
 
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Video
@@ -22,15 +21,6 @@ def _video(n, length):
 VIDEOS = tuple(_video(n, length) for n, length in enumerate(LENGTHS, start=1))
 
 
-def _options(**changes):
-  scale = {"min": 0.5, "max": 2.0, "lengths": 2, "shared": True}
-  known = {"batch_size": 4, "segments": 8, "sampling": "random"}
-  weights = {"beta": 0.5, "gamma": 0.5, "transformed_mil_weight": 0.0}
-  known |= {"streams": ("rgb", "flow"), "scale": scale, **changes}
-  known["loss"] = SimpleNamespace(**weights | changes.get("loss", {}))
-  return SimpleNamespace(**known)
-
-
 def _labels(video):
   """Labels that say where they are from, as the features do."""
   length = video.num_segments
@@ -46,7 +36,9 @@ def test_video_labels_mark_all_classes_of_a_video():
 
 def test_an_ilg_batch_is_a_function_of_its_number():
   def batch(i, name="ilg", seed=0):
-    return batches.ilg_batches(VIDEOS, 4, _options(), seed=seed, name=name)(i)
+    return batches.ilg_batches(VIDEOS, 4, ilg_options(), seed=seed, name=name)(
+      i
+    )
 
   one, again = batch(3), batch(3)
   assert one.keys() == again.keys()
@@ -60,7 +52,7 @@ def test_an_ilg_batch_is_a_function_of_its_number():
 
 
 def test_an_ilg_batch_keeps_streams_labels_and_time_together():
-  batch = batches.ilg_batches(VIDEOS, 4, _options(), seed=0, name="ilg")(0)
+  batch = batches.ilg_batches(VIDEOS, 4, ilg_options(), seed=0, name="ilg")(0)
   rgb, flow = batch["features"]["rgb"], batch["features"]["flow"]
   assert rgb.shape == flow.shape == (4, 8, 1)
   np.testing.assert_array_equal(rgb, -flow)
@@ -75,7 +67,7 @@ def test_an_ilg_batch_keeps_streams_labels_and_time_together():
 
 
 def test_uniform_sampling_takes_the_same_segments_every_time():
-  options = _options(sampling="uniform", batch_size=len(VIDEOS))
+  options = ilg_options(sampling="uniform", batch_size=len(VIDEOS))
   at = batches.ilg_batches(VIDEOS, 4, options, seed=0, name="ilg")
   rows = [
     {int(x[0]) // 1000: x.tolist() for x in at(i)["features"]["rgb"][:, :, 0]}
@@ -86,10 +78,10 @@ def test_uniform_sampling_takes_the_same_segments_every_time():
 
 
 def test_without_a_transformed_branch_there_is_no_scale():
-  off = _options(loss={"beta": 0.0, "gamma": 0.0})
+  off = ilg_options(loss={"beta": 0.0, "gamma": 0.0})
   batch = batches.ilg_batches(VIDEOS, 4, off, **DRAWN)(0)
   assert batch.keys() == {"features", "mask", "labels"}
-  on = _options(loss={"beta": 0.0})
+  on = ilg_options(loss={"beta": 0.0})
   assert "scale_grid" in batches.ilg_batches(VIDEOS, 4, on, **DRAWN)(0)
 
 

@@ -12,8 +12,6 @@ from stage_batches import QUICK
 from ptlr_jax.models import convolution
 from ptlr_jax.models.convolution import chosen, convolve, shifted_sum
 
-# Many small operations compile in a quarter of the time.
-QUICKER = {**QUICK, "xla_cpu_use_fusion_emitters": False}
 B, D, F = 2, 3, 4
 LENGTHS = [1, 2, 3, 5, 8, 9]
 DIRECT, F2, F4 = "direct", "winograd2", "winograd4"
@@ -46,7 +44,7 @@ def computed(length):
       found[method, stride, before] = y, *pullback(cotangent)
     return found
 
-  quick = functools.partial(jax.jit, compiler_options=QUICKER)
+  quick = functools.partial(jax.jit, compiler_options=QUICK)
   with jax.enable_x64(True):
     problems = {stride: problem(length, stride) for stride in (1, 2)}
     return jax.tree.map(np.asarray, quick(all_cases)(problems))

@@ -59,8 +59,7 @@ def _whole():
 def _gradient_of(name, *changes):
   """Compiled for the ILG, which takes longer operation by operation."""
   found = jax.value_and_grad(stage(name, *changes).loss, has_aux=True)
-  quick = {**QUICK, "xla_cpu_use_fusion_emitters": False}
-  return jax.jit(found, compiler_options=quick) if name == "ilg" else found
+  return jax.jit(found, compiler_options=QUICK) if name == "ilg" else found
 
 
 def _value_and_gradient(name, changes, batch, key=KEY):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from basnet_fixture import tiny_videos, write_basnet
+from batch_options import ilg_options
 from tiny_config import ROOT
 
 from ptlr_jax import command_line, optimizer, pipeline, resident, train, workdir
@@ -42,15 +43,7 @@ def _videos(dtype):
 
 
 def _ilg(videos, **first):
-  options = SimpleNamespace(
-    batch_size=4,
-    segments=8,
-    sampling="random",
-    streams=("rgb", "flow"),
-    scale={"min": 0.5, "max": 2.0, "lengths": 2, "shared": True},
-    loss=SimpleNamespace(beta=0.5, gamma=0.5, transformed_mil_weight=0.0),
-  )
-  return batches.ilg_batches(videos, 3, options, **DRAWN, **first)
+  return batches.ilg_batches(videos, 3, ilg_options(), **DRAWN, **first)
 
 
 def _labelled(videos, **first):

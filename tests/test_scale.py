@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stage_batches import QUICK
 
 from ptlr_jax import scale as scale_module
 from ptlr_jax.scale import scaled_lengths
@@ -201,8 +202,7 @@ def compiled_gradient(cotangent, length, size, scale, **how):
     _, pullback = jax.vjp(read, jnp.ones((1, size, 1)))
     return pullback(cotangent[None, :, None])[0][0, :, 0]
 
-  quick = {"xla_cpu_use_fusion_emitters": False}
-  return jax.jit(gradient, compiler_options=quick)(jnp.asarray(cotangent))
+  return jax.jit(gradient, compiler_options=QUICK)(jnp.asarray(cotangent))
 
 
 @pytest.mark.parametrize("max_scale", [0.0, 2.0])

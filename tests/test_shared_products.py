@@ -39,16 +39,10 @@ EVERYTHING = (
 # The smallest ILG, and the smallest RTS.
 SMALL = (RGB, WINOGRAD, ("loss.beta", 0.0))
 ONE_BRANCH = ("model.branches", 1)
-# Many small operations compile in less than half the time.
-QUICKER = {
-  **QUICK,
-  "xla_cpu_use_fusion_emitters": False,
-  "xla_cpu_parallel_codegen_split_count": 1,
-}
 
 
 def jitted(function):
-  return jax.jit(function, compiler_options=QUICKER)
+  return jax.jit(function, compiler_options=QUICK)
 
 
 def params(name, changes=()) -> Any:

@@ -2,12 +2,12 @@
 memory: ptlr_jax.data.streaming, from a layout and from a prepared data set."""
 
 import hashlib
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from basnet_fixture import read_root, tiny_videos, write_basnet
+from batch_options import ilg_options
 from tiny_config import ROOT
 
 from ptlr_jax import command_line, pipeline, prepare, workdir
@@ -44,15 +44,7 @@ def _videos(folders, kind, memory_gb=0.0):
 
 
 def _ilg(videos):
-  options = SimpleNamespace(
-    batch_size=4,
-    segments=8,
-    sampling="random",
-    streams=("rgb", "flow"),
-    scale={"min": 0.5, "max": 2.0, "lengths": 2, "shared": True},
-    loss=SimpleNamespace(beta=0.5, gamma=0.5, transformed_mil_weight=0.0),
-  )
-  return batches.ilg_batches(videos, 3, options, seed=0, name="ilg")
+  return batches.ilg_batches(videos, 3, ilg_options(), seed=0, name="ilg")
 
 
 def _labelled(videos):

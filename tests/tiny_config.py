@@ -90,9 +90,6 @@ def start(
     "JAX_COMPILATION_CACHE_DIR": str(cache),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    "XLA_FLAGS": os.environ.get(
-      "XLA_FLAGS", "--xla_backend_optimization_level=0"
-    ),
     "PYTHONPATH": os.pathsep.join([str(cache / "stubs"), str(ROOT)]),
   }
   what = ["-c", code] if code else ["-m", "ptlr_jax.main"]

@@ -143,10 +143,7 @@ def labelled_batches(
     ]
     indexes = [np.arange(w.start, w.stop) for w in windows]
     lengths = list(map(len, indexes))
-    if packed_rows:
-      layout = packing.packed(lengths, packed_rows, align)
-    else:
-      layout = own_rows(batch_size, padded_size(max(lengths), window))
+    layout = layout_of(lengths, window, align, packed_rows)
     batch = drawn.batch(indexes, layout, first)
     own = [labels[v] for v in drawn.order]
     cut = list(zip(own, windows, strict=True))
@@ -161,10 +158,16 @@ def labelled_batches(
   return batch_at
 
 
-def padded_size(longest: int, window: int) -> int:
-  """Segments of a padded row."""
+def layout_of(
+  lengths: Sequence[int], window: int, align: int, packed_rows: int
+) -> Layout:
+  """Where videos of OTS and RTS lie; see `labelled_batches`."""
+  if packed_rows:
+    return packing.packed(lengths, packed_rows, align)
+  longest = max(lengths)
   size = sampling.padded_length(longest)
-  return min(size, max(window, longest)) if window else size
+  size = min(size, max(window, longest)) if window else size
+  return own_rows(len(lengths), size)
 
 
 def prediction_batches(
