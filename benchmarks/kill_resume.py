@@ -1,86 +1,220 @@
-"""Kills the main command at random moments and compares what it ends with.
+"""Kills the main command again and again and compares what it ends with.
 
-python benchmarks/kill_resume.py --config=configs/simulated.py --kills=3 \
-  --workdir=runs/kills [--seed=0] [--config.SECTION.KEY=VALUE ...]
+python benchmarks/kill_resume.py --config=configs/simulated.py --kills=50 \
+  --chain=10 --workdir=runs/kills [--seed=0] [--config.SECTION.KEY=VALUE ...]
 
-Runs the command once undisturbed; then, `--kills` times, starts it in a fresh
-folder, sends SIGKILL after a random part of the undisturbed time, runs it
-again to the end, and compares detections.json byte by byte.
+Runs the command once undisturbed. Then, in a fresh folder, starts it and kills
+it with SIGKILL, `--chain` times in a row; lets it end; and compares every
+artefact with the undisturbed one: parameters, pseudo labels, detections and
+metrics, all to the byte. Further chains follow until `--kills` are done.
+
+The moments are drawn from `--seed`: a third anywhere in time, a third inside
+the writing of a checkpoint, a third inside the writing of another file (labels,
+detections, metrics, provenance), of which half is then on the disk. Where the
+drawn write does not come, since all that is left is shorter, the run ends
+undisturbed and the chain with it.
 """
 
 import argparse
+import collections
+import json
+import os
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+KINDS = ("time", "checkpoint", "file")
+_KINDS_OF_FILES = (".npz", ".json")
 
 
-def start(config: str, workdir: Path, overrides: list[str]):
-  """The main command, its output thrown away."""
-  command = [sys.executable, "-m", "ptlr_jax.main", f"--config={config}"]
+def die() -> None:
+  """As `kill -9`."""
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_in_checkpoint(count: int, delay: float) -> None:
+  """Kills this process so many seconds into its `count`-th checkpoint."""
+  from ptlr_jax import checkpoints
+
+  write, seen = checkpoints._write, 0
+
+  def writing(*args):
+    nonlocal seen
+    seen += 1
+    if seen == count:
+      threading.Timer(delay, die).start()
+    write(*args)
+
+  checkpoints._write = writing
+
+
+def killed_in_file(count: int, share: float) -> None:
+  """Kills this process in its `count`-th write of a file, of whose content a
+  share is on the disk then."""
+  from ptlr_jax import storage
+
+  write, seen = storage.write_bytes, 0
+
+  def writing(path: Path, data: bytes) -> None:
+    nonlocal seen
+    seen += path.suffix in _KINDS_OF_FILES and path.name != storage.MANIFEST
+    if seen == count:
+      temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+      temporary.parent.mkdir(parents=True, exist_ok=True)
+      temporary.write_bytes(data[: int(share * len(data))])
+      die()
+    write(path, data)
+
+  storage.write_bytes = writing
+
+
+def child() -> None:
+  """The main command, armed as KILL in the environment says."""
+  how = json.loads(os.environ["KILL"])
+  if how["kind"] == "checkpoint":
+    killed_in_checkpoint(how["count"], how["where"])
+  elif how["kind"] == "file":
+    killed_in_file(how["count"], how["where"])
+  from ptlr_jax import main as command
+
+  command.main()
+
+
+def start(workdir: Path, flags: list[str], how: dict | None = None):
+  """The main command, or one that is armed to die; its output is kept."""
+  what = [__file__] if how else ["-m", "ptlr_jax.main"]
+  log = (workdir.parent / f"{workdir.name}.log").open("a")
   return subprocess.Popen(
-    [*command, f"--workdir={workdir}", *overrides],
+    [sys.executable, *what, f"--workdir={workdir}", *flags],
     cwd=ROOT,
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
+    env={
+      **os.environ,
+      "KILL": json.dumps(how or {}),
+      "PYTHONPATH": str(ROOT),
+    },
+    stdout=log,
+    stderr=log,
   )
 
 
-def finish(config: str, workdir: Path, overrides: list[str]) -> bytes:
-  """Runs to the end and returns detections.json."""
-  if start(config, workdir, overrides).wait():
-    raise SystemExit(f"{workdir}: the command failed")
-  return (workdir / "detections.json").read_bytes()
+def parameters(path: Path) -> str:
+  """A digest of the arrays of a checkpoint."""
+  import hashlib
+
+  import jax
+  import numpy as np
+  import orbax.checkpoint as ocp
+
+  with ocp.StandardCheckpointer() as checkpointer:
+    tree = checkpointer.restore(path.absolute())
+  found = hashlib.sha256()
+  for name, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    x = np.asarray(leaf)
+    found.update(f"{name} {x.dtype} {x.shape}".encode() + x.tobytes())
+  return found.hexdigest()
 
 
-def where(workdir: Path) -> str:
-  """What the workdir holds: the newest checkpoint or label file."""
-  found = [*workdir.glob("checkpoints/*/*"), *workdir.glob("labels/*.npz")]
-  newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-  return str(newest.relative_to(workdir)) if newest else "nothing yet"
+def contents(workdir: Path) -> dict[str, str | bytes]:
+  """{artefact: what is in it} of a finished run."""
+  found: dict[str, str | bytes] = {}
+  for path in sorted(workdir.rglob("*")):
+    name = str(path.relative_to(workdir))
+    if path.name == "final":
+      found[name] = parameters(path)
+    # The starts of a run are in provenance.json, with their times.
+    elif path.is_file() and path.suffix in (".npz", ".json", ".jsonl"):
+      if "checkpoints" not in path.parts and path.name != "provenance.json":
+        found[name] = path.read_bytes()
+  return found
+
+
+def draw(rng: random.Random, kind: str, whole: float, writes: int) -> dict:
+  """A moment to die at: seconds, or the count of a write and where in it."""
+  if kind == "time":
+    return {"kind": kind, "where": rng.uniform(0.0, whole)}
+  count = rng.randint(1, max(1, writes))
+  most = 0.1 if kind == "checkpoint" else 1.0
+  return {"kind": kind, "count": count, "where": rng.uniform(0, most)}
+
+
+def kill(workdir: Path, flags: list[str], how: dict) -> bool:
+  """Starts the command and has it killed; whether it was."""
+  process = start(workdir, flags, how)
+  try:
+    process.wait(how["where"] if how["kind"] == "time" else None)
+  except subprocess.TimeoutExpired:
+    process.kill()
+  if process.wait() not in (0, -signal.SIGKILL):
+    raise SystemExit(f"{workdir}.log: the command failed")
+  return process.returncode != 0
+
+
+def newest(workdir: Path) -> str:
+  """What the workdir got last."""
+  found = [p for p in workdir.rglob("*") if p.name != ".lock"]
+  found = [p for p in found if "final" not in p.parts[:-1]]
+  last = max(found, key=lambda path: path.lstat().st_mtime, default=None)
+  return str(last.relative_to(workdir)) if last else "nothing yet"
 
 
 def main() -> None:
-  """Command line entry; exits with 1 if any run ended differently."""
+  """Command line entry; exits with 1 if any chain ended differently."""
   parser = argparse.ArgumentParser(
     description=str(__doc__).split("\n")[0], allow_abbrev=False
   )
   parser.add_argument("--config", required=True)
   parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument("--kills", type=int, default=3)
+  parser.add_argument("--kills", type=int, default=50)
+  parser.add_argument("--chain", type=int, default=10)
   parser.add_argument("--seed", type=int, default=0)
-  args, overrides = parser.parse_known_args()
+  args, flags = parser.parse_known_args()
+  flags = [f"--config={args.config}", *flags]
   root, rng = args.workdir.absolute(), random.Random(args.seed)
   if root.exists() and any(root.iterdir()):
     parser.error(f"--workdir={root}: expected a new or empty folder")
+  root.mkdir(parents=True, exist_ok=True)
   begun = time.monotonic()
-  expected = finish(args.config, root / "undisturbed", overrides)
+  if start(root / "undisturbed", flags).wait():
+    raise SystemExit(f"{root}/undisturbed.log: the command failed")
   whole = time.monotonic() - begun
-  print(f"undisturbed: {whole:.0f} s, {len(expected)} bytes", flush=True)
-  equal = killed = 0
-  for i in range(args.kills):
-    workdir, delay = root / f"kill-{i}", rng.uniform(0.05, 0.95) * whole
-    process = start(args.config, workdir, overrides)
-    try:
-      process.wait(delay)
-    except subprocess.TimeoutExpired:
-      process.kill()
-      process.wait()
-    if not process.returncode:
-      print(f"ended before {delay:.0f} s: not killed", flush=True)
-      continue
-    state = where(workdir)
-    same = finish(args.config, workdir, overrides) == expected
-    equal += same
-    word = "equal" if same else "DIFFERENT"
-    print(f"killed after {delay:.0f} s ({state}): {word}", flush=True)
-    killed += 1
-  print(f"{equal} of {killed} killed runs end with the same detections.json")
-  sys.exit(equal != killed)
+  expected = contents(root / "undisturbed")
+  print(f"undisturbed: {whole:.0f} s, {len(expected)} artefacts", flush=True)
+  done, equal, chains = collections.Counter(), 0, 0
+  while done.total() < args.kills:
+    workdir, killed = root / f"chain-{chains}", 0
+    while killed < min(args.chain, args.kills - done.total() + killed):
+      kind = KINDS[done.total() % len(KINDS)]
+      # A start and what it has to do again are paid for every kill.
+      how = draw(rng, kind, whole / 2, 4 if kind == "checkpoint" else 3)
+      if not kill(workdir, flags, how):
+        break
+      done[kind] += 1
+      killed += 1
+      where = ", ".join(f"{k} {v:.3g}" for k, v in how.items() if k != "kind")
+      print(
+        f"chain {chains}, kill {killed}: {kind} ({where}); newest: "
+        f"{newest(workdir)}",
+        flush=True,
+      )
+    if start(workdir, flags).wait():
+      raise SystemExit(f"{workdir}.log: the command failed")
+    came = contents(workdir)
+    wrong = [n for n in expected | came if expected.get(n) != came.get(n)]
+    equal, chains = equal + (not wrong), chains + 1
+    word = f"DIFFERENT: {', '.join(wrong)}" if wrong else "equal"
+    print(f"chain {chains - 1}: {killed} kills survived, {word}", flush=True)
+  kinds = ", ".join(f"{done[kind]} in {kind}" for kind in KINDS)
+  print(
+    f"{done.total()} kills ({kinds}) in {chains} chains; {equal} of {chains} "
+    "end with the same bytes"
+  )
+  sys.exit(equal != chains)
 
 
 if __name__ == "__main__":
-  main()
+  child() if "KILL" in os.environ else main()

@@ -16,6 +16,9 @@ def get_config() -> ConfigDict:
   config.seed = 0
   # k > 1: the seeds from `seed` on, trained at once, in WORKDIR/seed-N each.
   config.seeds = 1
+  # True: equal bits run to run on a GPU too, where that costs speed
+  # (docs/RELIABILITY.md); a CPU has them anyway.
+  config.deterministic = False
   config.compat = ""  # or basnet: what `settings.COMPAT` lists
   # Where compiled programs are kept: auto (the user's cache directory), a
   # folder, or off.

@@ -7,8 +7,10 @@ from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import checkpoints, writers
+from ptlr_jax import provenance, storage, writers
+from ptlr_jax.errors import Damaged
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
+from ptlr_jax.progress import say
 
 _TAKEN = ".taken"  # ends the name of what is not whole yet
 
@@ -39,15 +41,41 @@ class Artefacts:
     """What a finished run measured."""
     return self.directory / "metrics.json"
 
-  def is_done(self, phase: Phase) -> bool:
-    """Whether the phase's artefact is there."""
+  def paths(self, phase: Phase) -> list[Path]:
+    """What the phase leaves."""
     if phase.kind == "train":
-      return checkpoints.is_finished(self.checkpoint_dir(phase.name))
+      return [self.checkpoint_dir(phase.name) / storage.FINAL]
     if phase.kind == "labels":
-      return self.label_path(phase.name).exists()
+      return [self.label_path(phase.name)]
     if phase.kind == "detect":
-      return all(self.detection_path(r).exists() for r in rows(self.config))
-    return self.metrics_path().exists()
+      return [self.detection_path(row) for row in rows(self.config)]
+    return [self.metrics_path()]
+
+  def is_sound(self, path: Path) -> bool:
+    """Whether an artefact is there, and as it was written.
+
+    A damaged one is told: it counts as missing.
+
+    Raises:
+      OtherVersion: it is of another version.
+    """
+    if not path.exists():
+      return False
+    try:
+      if path.name == storage.FINAL:
+        storage.verify_folder(path)
+      elif path.suffix == ".npz":
+        writers.check_labels(path)
+      else:
+        writers.read_json(path)
+    except Damaged as error:
+      say(f"{error}; it is made again")
+      return False
+    return True
+
+  def is_done(self, phase: Phase) -> bool:
+    """Whether all that the phase leaves `is_sound`."""
+    return all([self.is_sound(path) for path in self.paths(phase)])
 
   def adopt(self, other: "Artefacts") -> list[str]:
     """Takes over what another run on the same data has done alike already.
@@ -57,43 +85,45 @@ class Artefacts:
     where the file system can, else copied; none is ever changed in place.
     Returns the names that were taken.
     """
+    if not provenance.same_data(self.directory, other.directory):
+      return []
     ours, theirs = fingerprints(self.config), fingerprints(other.config)
     same = {n for n, digest in ours.items() if theirs.get(n) == digest}
     taken = []
     for phase in phases(self.config):
-      if phase.name in same and other.is_done(phase) > self.is_done(phase):
-        if phase.kind == "train":
-          final = Path(phase.name) / checkpoints.FINAL
-          parts = (run.checkpoint_dir(str(final)) for run in (other, self))
-        else:
-          parts = (run.label_path(phase.name) for run in (other, self))
+      wanted = phase.name in same and not self.is_done(phase)
+      if wanted and other.is_done(phase):
         self._take_log(other, phase.name)
-        _link(*parts)
+        _link(other.paths(phase)[0], self.paths(phase)[0])
         taken.append(phase.name)
     for row in rows(self.config):
       name = f"detections/{row}"
       if name in same:
         source, target = other.detection_path(row), self.detection_path(row)
-        if source.exists() and not target.exists():
+        if not self.is_sound(target) and other.is_sound(source):
           _link(source, target)
           taken.append(name)
     return taken
 
   def adopt_neighbours(self) -> None:
     """Takes over what the runs in the folders beside this one have alike."""
-    self.tidy()
     for path in sorted(self.directory.parent.glob("*/config.json")):
       if path.parent != self.directory:
-        config = FrozenConfigDict(writers.read_json(path))
+        try:
+          config = FrozenConfigDict(writers.read_json(path))
+        except Damaged as error:
+          say(f"{error}; nothing is taken over from there")
+          continue
         self.adopt(Artefacts(config, path.parent))
 
-  def tidy(self) -> None:
-    """Removes what a stop in the middle of `adopt` left."""
-    for path in list(self.directory.rglob(f".*{_TAKEN}")):
-      if path.is_dir():
-        shutil.rmtree(path)
-      else:
-        path.unlink()
+  def clear_leftovers(self) -> None:
+    """Removes what a stop in the middle of writing left, and tells it; only
+    for the one process that writes there."""
+    for path in storage.leftovers(self.directory):
+      say(f"{path}: left unfinished by a stop; removed")
+      storage.remove(path)
+    if lost := self.log.mend():
+      say(f"{self.log.path}: {lost} lines are not as written; left out")
 
   def _take_log(self, other: "Artefacts", name: str) -> None:
     self.log.rewind(name, -1)
@@ -120,4 +150,5 @@ def _link(source: Path, target: Path) -> None:
   else:
     temporary.unlink(missing_ok=True)
     _link_file(str(source), str(temporary))
+  storage.remove(target)  # where there is one, it is damaged
   temporary.rename(target)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from ptlr_jax import settings
-from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax import interruption, settings
+from ptlr_jax.errors import Diverged, InputError, NoSpace, Stopped
 
 USAGE = (
   "usage: python -m ptlr_jax.main --config=configs/NAME.py --workdir=DIR "
@@ -150,7 +150,8 @@ def parse(
 
 
 def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
-  """Runs a command on `sys.argv`; exits with 2 for a mistake in what was given.
+  """Runs a command on `sys.argv`; exits with 2 for a mistake in what was given,
+  1 for a run that cannot go on, and as usual where a signal ended it.
 
   Every error of ours is shown as lines, without a traceback.
   """
@@ -166,8 +167,15 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     # Whoever read our output has had enough; nothing more can be said.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(1)
-  except Diverged as error:
+  except (Diverged, NoSpace) as error:
     sys.exit(_complain([str(error)], 1))
+  except Stopped as error:
+    said = (
+      f"stopped by {interruption.name()}: {error}; the same command goes on"
+    )
+    sys.exit(_complain([said], interruption.exit_status()))
+  except KeyboardInterrupt:
+    sys.exit(_complain(["stopped by SIGINT"], 130))
 
 
 def _complain(lines: Sequence[str], status: int) -> int:

@@ -1,7 +1,9 @@
-"""Where compiled programs are kept from one run to the next."""
+"""What programs are compiled for, and where they are kept between runs."""
 
 import os
+import platform
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -50,3 +52,18 @@ def use_cache(setting: str) -> Path | None:
     directory = None
   jax.config.update("jax_enable_compilation_cache", directory is not None)
   return directory
+
+
+def device() -> dict[str, Any]:
+  """What JAX computes on, and the flags that XLA is given."""
+  devices = jax.devices()
+  # A flag may name a folder.
+  flags = os.environ.get("XLA_FLAGS", "").split()
+  return {
+    "platform": devices[0].platform,
+    "kind": devices[0].device_kind,
+    "count": len(devices),
+    "runtime": " ".join(devices[0].client.platform_version.split()),
+    "machine": platform.machine(),
+    "xla_flags": [flag for flag in flags if "/" not in flag],
+  }

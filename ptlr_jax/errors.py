@@ -1,10 +1,8 @@
 """The errors that `main` shows as lines, without a traceback."""
 
+from collections.abc import Sequence
+
 MAX_LINES = 20
-
-
-class Diverged(ArithmeticError):
-  """A loss or gradient is not finite; the message names the steps."""
 
 
 class InputError(ValueError):
@@ -29,3 +27,35 @@ class InputError(ValueError):
 
   def __str__(self) -> str:
     return "\n".join(self.lines)
+
+
+class Damaged(InputError):
+  """An artefact of a workdir is not, to the bit, what was written."""
+
+
+class OtherVersion(InputError):
+  """An artefact is sound, or may be, but not of this version's form."""
+
+
+class Diverged(ArithmeticError):
+  """A loss, gradient or parameter is not finite; the message names the steps.
+
+  `step` is the first update that shows it, from 1, and `members` the runs,
+  where several are trained at once.
+  """
+
+  def __init__(self, message: str, step: int = 0, members: Sequence[int] = ()):
+    super().__init__(message)
+    self.step, self.members = step, tuple(members)
+
+
+class NoSpace(OSError):
+  """A disk is full, or would be; the message says what, where, how much."""
+
+
+class Stopped(BaseException):
+  """A signal asked the run to end; the message says what is saved, where.
+
+  Not an `Exception`, as KeyboardInterrupt is none: nothing but the command
+  line may catch it for good.
+  """

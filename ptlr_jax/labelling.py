@@ -117,3 +117,22 @@ def quality(labels: Sequence[PseudoLabels], data: Dataset) -> dict[str, float]:
   if annotated:
     return found
   return {name: found[name] for name in ("selected", "videos_without_action")}
+
+
+def gaps(labels: Sequence[PseudoLabels], data: Dataset) -> list[str]:
+  """What the labels of the training videos leave without a frame, in words."""
+  columns = len(data.classes) + 1
+  frames = np.zeros(columns, int)
+  for label in labels:
+    frames += label.labels[label.selected].sum(0)
+  said = []
+  if empty := sum(not label.selected.any() for label in labels):
+    said.append(f"{empty} of {len(labels)} videos have no labelled frame")
+  taught = sorted({c for video in data.train for c in video.labels})
+  lost = [data.classes[c] for c in taught if not frames[c]]
+  if lost:
+    more = f" and {len(lost) - 5} more" if lost[5:] else ""
+    said.append(f"no frame is labelled {', '.join(lost[:5])}{more}")
+  if not frames[-1]:
+    said.append("no frame is labelled background")
+  return said

@@ -3,12 +3,12 @@
 python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
 """
 
-import logging
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ptlr_jax import command_line, workdir
+from ml_collections import FrozenConfigDict
+
+from ptlr_jax import command_line, interruption, workdir
 from ptlr_jax.errors import Diverged
 from ptlr_jax.progress import say
 
@@ -17,31 +17,36 @@ def run(argv: Sequence[str]) -> None:
   """Starts a run, goes on with one, or shows a finished one again."""
   config, directory, _ = command_line.parse(argv)
   runs = workdir.runs_of(config, directory)
-  for path, own in runs.items():
-    workdir.prepare(path, own)
-  if all(map(workdir.finished, runs)):
-    say(f"{directory}: finished before; nothing to do")
-  else:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # These import JAX, which a finished run spares.
-    from ptlr_jax import compilation, seeds
-    from ptlr_jax.data.loading import load
+  with interruption.watched(), workdir.opened(runs):
+    if all(workdir.is_whole(*one) for one in runs.items()):
+      say(f"{directory}: finished before; nothing to do")
+    else:
+      _go_on(config, runs)
+    _show(runs)
 
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    compilation.use_cache(config.compile_cache)
-    data = load(config.data, config.evaluate)
-    for note in data.notes:
-      say(f"data: {note}")
-    say(
-      f"{len(data.train)} training and {len(data.test)} test videos of "
-      f"{len(data.classes)} classes"
-    )
-    try:
-      seeds.run(runs, data)
-    except Diverged:  # the other seeds are worth showing
-      _show(runs)
-      raise
-  _show(runs)
+
+def _go_on(
+  config: FrozenConfigDict, runs: Mapping[Path, FrozenConfigDict]
+) -> None:
+  # These import JAX, which a finished run spares.
+  from ptlr_jax import startup
+
+  startup.settle(config)
+  from ptlr_jax import seeds
+  from ptlr_jax.data.loading import load
+
+  data = load(config.data, config.evaluate)
+  for note in data.notes:
+    say(f"data: {note}")
+  say(
+    f"{len(data.train)} training and {len(data.test)} test videos of "
+    f"{len(data.classes)} classes"
+  )
+  try:
+    seeds.run(runs, data)
+  except Diverged:  # the other seeds are worth showing
+    _show(runs)
+    raise
 
 
 def _show(runs: Iterable[Path]) -> None:

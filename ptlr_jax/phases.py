@@ -49,7 +49,7 @@ def fingerprints(config: Any) -> dict[str, str]:
     text = json.dumps([name, chosen, before, values], sort_keys=True)
     found[name] = hashlib.sha256(text.encode()).hexdigest()
 
-  add("ilg", "seed data optimizer ilg")
+  add("ilg", "seed deterministic data optimizer ilg")
   add("labels-0", "labels fusion predict", "ilg")
   labels = "labels-0"
   for n in range(1, config.ptlr.stages + 1):
@@ -59,7 +59,8 @@ def fingerprints(config: Any) -> dict[str, str]:
       warm = config.ptlr.warm_start and n > 1
       reads = [labels, f"{net}-{n - 1}"] if warm else [labels]
       needs = (
-        f"{net} seed data optimizer ptlr.window ptlr.pack rts.model.branches"
+        f"{net} seed deterministic data optimizer ptlr.window ptlr.pack "
+        "rts.model.branches"
       )
       add(name, needs, *reads)
       new = f"labels-{n}-{net}"

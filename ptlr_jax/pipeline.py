@@ -15,8 +15,10 @@ from ml_collections import FrozenConfigDict
 
 from ptlr_jax import (
   checkpoints,
+  compilation,
   detection,
   labelling,
+  provenance,
   resident,
   training,
   writers,
@@ -49,12 +51,25 @@ class Run:
     self.files = Artefacts(self.config, self.workdir)
     self.log = self.files.log
     self.networks = Networks(self.config, self.data, self.files)
+    self.recorded = False
 
   def run(self) -> dict[str, Any]:
     """Runs what is missing and returns the metrics."""
+    self.record()
     for phase in phases(self.config):
       self.finish(phase)
     return writers.read_json(self.files.metrics_path())
+
+  def record(self) -> None:
+    """Leaves what the run is made with, once a start.
+
+    Raises:
+      InputError: it began on other data.
+    """
+    if not self.recorded:
+      made_with = provenance.of(self.config, self.data, compilation.device())
+      provenance.record(self.workdir, made_with)
+      self.recorded = True
 
   def finish(self, phase: Phase) -> None:
     """Runs a phase unless it is done."""
@@ -139,8 +154,8 @@ class Run:
     writers.write_labels(
       self.files.label_path(phase.name), [video.id for video in videos], labels
     )
-    if not any(item.selected.any() for item in labels):
-      say(f"{phase.name:<14} no frame of any video is labelled")
+    for gap in labelling.gaps(labels, self.data):
+      say(f"{phase.name:<14} {gap}")
     if "precision" not in quality:
       say(
         f"{phase.name:<14} {100 * quality['selected']:.1f} % of frames "
@@ -163,8 +178,8 @@ class Run:
   def _detect(self, phase: Phase) -> None:
     """Every row's detections; large test sets a part at a time."""
     del phase
-    path = self.files.detection_path
-    missing = [row for row in rows(self.config) if not path(row).exists()]
+    path, sound = self.files.detection_path, self.files.is_sound
+    missing = [row for row in rows(self.config) if not sound(path(row))]
     results: dict[str, dict[str, Any]] = {row: {} for row in missing}
     videos = self.data.test
     size = PART if self.data.on_disk else max(len(videos), 1)
@@ -221,6 +236,7 @@ class Run:
       ],
       "seed": self.config.seed,
       "simulated": self.data.simulated,
+      "made_with": provenance.distinct(self.workdir),
     }
     writers.write_json(self.files.metrics_path(), metrics)
 

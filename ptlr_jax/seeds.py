@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import training
+from ptlr_jax import space, training
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Diverged
 from ptlr_jax.phases import Phase, phases
@@ -24,8 +24,13 @@ def run(configs: Mapping[Path, FrozenConfigDict], data: Dataset) -> None:
   Raises:
     Diverged: a loss or gradient of a seed is not finite; the other seeds are
       finished before.
+    InputError: a run began on other data.
+    NoSpace: the disk has no room for what is missing.
   """
   runs = [Run(config, data, path) for path, config in configs.items()]
+  for one in runs:
+    one.record()
+  space.check(runs)
   if len(runs) == 1:
     runs[0].run()
     return
@@ -56,6 +61,6 @@ def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
       one.finish(phase)
       able.append(one)
     except Diverged as error:
-      failed.append(f"seed {one.config.seed}: {error}")
+      failed.append(str(error))
       say(failed[-1])
   return able

@@ -14,8 +14,6 @@ is. A run is the same in either case.
 """
 
 import importlib
-import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,10 +24,11 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ptlr_jax import (
   ablations,
   command_line,
+  interruption,
   settings,
+  storage,
   table_formats,
   workdir,
-  writers,
 )
 from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.progress import say
@@ -112,17 +111,18 @@ class Runs:
     """Runs what is missing of a run, on what the others of its seed have."""
     directory = self.directory(name, seed)
     config = variant(self.config, name, seed)
-    workdir.prepare(directory, config)
-    if workdir.finished(directory):
-      return
+    with workdir.opened({directory: config}):
+      if not workdir.is_whole(directory, config):
+        self._go_on(directory, config)
+
+  def _go_on(self, directory: Path, config: FrozenConfigDict) -> None:
     # These import JAX, which finished tables spare.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from ptlr_jax import compilation, pipeline
-    from ptlr_jax.artefacts import Artefacts
+    from ptlr_jax import startup
+
+    startup.settle(config)
+    from ptlr_jax import pipeline, space
     from ptlr_jax.data.loading import load
 
-    logging.getLogger("absl").setLevel(logging.WARNING)
-    compilation.use_cache(config.compile_cache)
     self._data = self._data or load(config.data, config.evaluate)
     if fault := self._data.not_scorable():
       raise InputError(
@@ -135,8 +135,11 @@ class Runs:
         "too, to hold their pseudo labels against, came none; leave the tables "
         "of pseudo labels out of --table="
       )
-    Artefacts(config, directory).adopt_neighbours()
-    pipeline.Run(config, self._data, directory).run()
+    run = pipeline.Run(config, self._data, directory)
+    run.record()
+    run.files.adopt_neighbours()
+    space.check([run])
+    run.run()
 
   def metrics(
     self, names: Sequence[str], seeds: Sequence[int]
@@ -164,15 +167,20 @@ def write(
     said = f"% {note}\n" if note and form == "tex" else said
     for table in tables:
       path = root / "tables" / f"table-{table.table.number}.{form}"
-      writers.write_bytes(path, (said + render(table)).encode())
+      storage.write_bytes(path, (said + render(table)).encode())
     joined = said + table_formats.joined(tables, form)
-    writers.write_bytes(root / "tables" / f"tables.{form}", joined.encode())
+    storage.write_bytes(root / "tables" / f"tables.{form}", joined.encode())
   text = table_formats.joined(tables, "txt")
   return f"{text}\n{note}" if note else text
 
 
 def run(argv: Sequence[str]) -> None:
   """Trains what is missing, then writes and shows the tables."""
+  with interruption.watched():
+    _run(argv)
+
+
+def _run(argv: Sequence[str]) -> None:
   config, root, said = command_line.parse(
     argv, USAGE, {"table": "all", "seeds": "5"}
   )
@@ -194,8 +202,8 @@ def run(argv: Sequence[str]) -> None:
       try:
         runs.finish(name, seed)
       except Diverged as error:  # the other runs are worth having
-        say(f"seed {seed}, {name}: {error}")
         failed.append(f"seed {seed}, {name}: {error}")
+        say(failed[-1])
     text = write(root, numbers, runs.metrics(names, seeds))
   say(f"\n{text}")
   say(f"{root / 'tables'}: the same as txt, md, csv and tex")

@@ -1,6 +1,6 @@
 """The jitted train step, and the loop that every phase runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -14,6 +14,7 @@ from ptlr_jax.errors import Diverged
 Batch = Mapping[str, Any]
 Terms = dict[str, jax.Array]
 Loss = Callable[..., tuple[jax.Array, Terms]]
+AHEAD = 4  # updates that may be queued behind the one that runs
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -141,19 +142,45 @@ def due(step: int, every: int, last: int) -> bool:
   return step == last or (every > 0 and step % every == 0)
 
 
-def _interval_means(pending: list[Terms], step: int) -> dict[str, Any]:
-  """Means of the terms of the last updates; refuses what is not finite."""
-  values = jax.device_get(pending)
+def _fetched(pending: Sequence[Terms], step: int) -> list[dict[str, Any]]:
+  """The terms of the updates up to `step`; refuses what is not finite."""
+  values = jax.device_get(list(pending))
   first = step - len(values) + 1
   for i, terms in enumerate(values):
-    bad = [n for n, value in terms.items() if not np.isfinite(value).all()]
+    bad = {n: ~np.isfinite(v) for n, v in terms.items()}
+    bad = {n: where for n, where in bad.items() if where.any()}
     if bad:
+      members = np.flatnonzero(np.any(list(bad.values()), axis=0))
       raise Diverged(
         f"{', '.join(bad)} not finite at step {first + i} "
-        f"(checked at the end of steps {first} to {step})"
+        f"(checked at the end of steps {first} to {step})",
+        first + i,
+        members.tolist(),
       )
+  return values
+
+
+def _means(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+  """Means of the terms of some updates."""
   means = {n: sum(v[n] for v in values) / len(values) for n in values[0]}
   return {n: float(m) if np.ndim(m) == 0 else m for n, m in means.items()}
+
+
+@jax.jit
+def _finite(tree: Any) -> jax.Array:
+  leaves = [
+    x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)
+  ]
+  return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all()
+
+
+def check_state(state: TrainState, step: int) -> None:
+  """Raises Diverged where a parameter or its moments are not finite."""
+  if not _finite((state.params, state.opt_state)):
+    raise Diverged(
+      f"parameters, or moments of their gradients, not finite at step {step}",
+      step,
+    )
 
 
 def fit(
@@ -164,30 +191,40 @@ def fit(
   steps: int,
   key: jax.Array,
   start: int | None = None,
+  pending: Sequence[Mapping[str, Any]] = (),
   log_every: int,
   checkpoint_every: int,
   on_log: Callable[[int, dict[str, Any]], None],
-  on_checkpoint: Callable[[int, TrainState], None],
+  on_checkpoint: Callable[[int, TrainState, list[dict[str, Any]]], None],
+  stopping: Callable[[], bool] = lambda: False,
 ) -> TrainState:
-  """Trains from `state.step` to `steps` updates.
+  """Trains from `state.step` to `steps` updates, or until it is `stopping`.
 
   `start` is that step, where states of several runs are trained at once.
   `batch_at(i)` is the batch of update i (from 0), whatever came before.
   Nothing is saved before the losses that led to it are known to be finite.
+  Saved with a state are the terms of the updates since the last log, which are
+  `pending` when training goes on from there.
 
   Raises:
     Diverged: a loss or gradient is not finite.
   """
-  pending = []
+  unlogged: list[Any] = list(pending)
   start = int(state.step) if start is None else start
   for i in range(start, steps):
     state, terms = step_fn(state, batch_at(i), key)
-    pending.append(terms)
+    unlogged.append(terms)
     done = i + 1
     saving = due(done, checkpoint_every, steps)
     if saving or due(done, log_every, steps):
-      on_log(done, _interval_means(pending, done))
-      pending = []
-    if saving:
-      on_checkpoint(done, state)
+      on_log(done, _means(_fetched(unlogged, done)))
+      unlogged = []
+    elif len(unlogged) > AHEAD:
+      # Else a signal would wait for all that has been queued.
+      jax.block_until_ready(unlogged[-1 - AHEAD])
+    stop = stopping()
+    if saving or stop:
+      on_checkpoint(done, state, _fetched(unlogged, done))
+    if stop:
+      break
   return state

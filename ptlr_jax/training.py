@@ -9,17 +9,18 @@ import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import checkpoints, resident, train
+from ptlr_jax import checkpoints, interruption, resident, train
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset
-from ptlr_jax.errors import Diverged
+from ptlr_jax.errors import Diverged, Stopped
 from ptlr_jax.networks import Networks
 from ptlr_jax.phases import Phase
 from ptlr_jax.progress import Progress, say
@@ -42,10 +43,26 @@ class Training:
     self.options = self.config[self.phase.network]
     self.network = self.networks[self.phase.network]
     self.directory = self.files.checkpoint_dir(self.phase.name)
+    self.empty = 0  # batches without any labelled frame
 
   def _key(self) -> jax.Array:
     key = jax.random.key(self.config.seed)
     return jax.random.fold_in(key, zlib.crc32(self.phase.name.encode()))
+
+  @property
+  def idle(self) -> bool:
+    """Whether there is no labelled frame at all to learn from."""
+    if self.phase.network == "ilg":
+      return False
+    return not any(label.selected.any() for label in self.labels)
+
+  def skip(self) -> None:
+    """Leaves the parameters that the phase begins with."""
+    say(
+      f"{self.phase.name:<14} no video has a labelled frame: nothing to learn, "
+      "its network stays as it begins; see --config.labels.high and low"
+    )
+    checkpoints.finish(self.directory, self._initial_params())
 
   @property
   def key(self) -> jax.Array:
@@ -60,16 +77,25 @@ class Training:
       params = checkpoints.final_params(before, params)
     return params
 
-  def begin(self) -> train.TrainState:
-    """The state that training goes on from; the log is cut to it."""
+  def begin(self, at: int | None = None) -> "Start":
+    """Where training goes on from; the log is cut to it. With `at` at no later
+    step than that.
+
+    Raises:
+      OtherVersion, InputError: a checkpoint is of something else.
+    """
     state = train.create(self._initial_params(), self.network.optimizer)
-    restored = checkpoints.restore(self.directory, state)
-    state = state if restored is None else restored
+    saved = checkpoints.restore(self.directory, state, at)
+    state, notes = (state, {}) if saved is None else saved
     start = int(state.step)
     self.files.log.rewind(self.phase.name, start)
     if start:
       say(f"{self.phase.name:<14} goes on from step {start}")
-    return state
+    pending = [
+      {name: np.float32(x) for name, x in terms.items()}
+      for terms in notes.get("pending", ())
+    ]
+    return Start(start, state, pending)
 
   def batches(self, start: int) -> Callable[[int], dict[str, Any]]:
     """The function from an update's number to its batch; `start` is the first
@@ -92,52 +118,107 @@ class Training:
         **drawn,
       )
     if self.store is not None or not self.data.on_disk:
-      return batch_at
+      return self._counting(batch_at)
     # Grain, which starts JAX's own imports, only where it has work to do.
     from ptlr_jax.data.streaming import read_ahead
 
     threads = self.config.data.stream_threads
-    return read_ahead(batch_at, start, self.options.steps, threads)
+    ahead = read_ahead(batch_at, start, self.options.steps, threads)
+    return self._counting(ahead)
 
   def on_log(self, step: int, values: Mapping[str, float]) -> None:
     """Writes the means of an interval."""
     self.files.log.append(self.phase.name, step, values)
 
-  def on_checkpoint(self, step: int, state: train.TrainState) -> None:
-    """Saves a state."""
-    checkpoints.save(self.directory, step, state)
+  def on_checkpoint(
+    self,
+    step: int,
+    state: train.TrainState,
+    pending: Sequence[Mapping[str, Any]],
+  ) -> None:
+    """Saves a state, and what is not logged yet of what led to it.
+
+    Raises:
+      Diverged: it is not finite.
+      NoSpace: the disk is full.
+    """
+    train.check_state(state, step)
+    notes = [{n: float(x) for n, x in terms.items()} for terms in pending]
+    checkpoints.save(self.directory, step, state, {"pending": notes})
 
   def finish(self, state: train.TrainState) -> None:
     """Leaves the final parameters."""
     checkpoints.finish(self.directory, state.params)
+    if self.empty:
+      say(
+        f"{self.phase.name:<14} {self.empty} batches had no labelled frame: "
+        "they taught nothing"
+      )
 
   def diverged(self, error: Diverged) -> Diverged:
-    """The error with the phase, and what can be done."""
+    """The error with the phase, the batch, and what can be done."""
     saved = checkpoints.steps(self.directory)
-    good = f"step {saved[-1]} in {self.directory}" if saved else "none yet"
+    good = (
+      f"{checkpoints.step_path(self.directory, saved[-1])}"
+      if saved
+      else "none yet"
+    )
+    drawn = batches.drawn(
+      self.data.train,
+      self.options.batch_size,
+      error.step - 1,
+      seed=self.config.seed,
+      name=self.phase.name,
+    )
+    ids = ", ".join(video.id for video in drawn)
     return Diverged(
-      f"{self.phase.name}: {error}; last good checkpoint: {good}; look at the "
+      f"seed {self.config.seed}: {self.phase.name}: {error}; videos of step "
+      f"{error.step}: {ids}; last good checkpoint: {good}; look at their "
       f"features, or lower --config.{self.phase.network}.learning_rate in a "
-      "new --workdir"
+      "new --workdir",
+      error.step,
+      error.members,
     )
 
+  def _counting(
+    self, batch_at: Callable[[int], dict[str, Any]]
+  ) -> Callable[[int], dict[str, Any]]:
+    """The batches; those without any labelled frame are counted."""
 
-def run(training: Training, state: train.TrainState | None = None) -> None:
-  """Trains a phase to its end, from where it `begin`s or from a state.
+    def counted(i: int) -> dict[str, Any]:
+      batch = batch_at(i)
+      self.empty += "selected" in batch and not batch["selected"].any()
+      return batch
+
+    return counted
+
+
+class Start(NamedTuple):
+  """A state to go on from, and the terms since the last log before it."""
+
+  step: int
+  state: train.TrainState
+  pending: list[dict[str, Any]]
+
+
+def run(training: Training, start: Start | None = None) -> None:
+  """Trains a phase to its end, from where it `begin`s or from a start.
 
   Raises:
     Diverged: a loss or gradient is not finite.
+    Stopped: a signal asked for it; what is reached is saved.
   """
-  state = training.begin() if state is None else state
-  start = int(state.step)
+  if training.idle:
+    training.skip()
+    return
+  start = training.begin() if start is None else start
   try:
     state = _fit(
       training,
       training.phase.name,
       training.network.step,
-      state,
-      training.batches(start),
-      start=start,
+      start,
+      training.batches(start.step),
       key=training.key,
       on_log=training.on_log,
       on_checkpoint=training.on_checkpoint,
@@ -151,11 +232,11 @@ def _fit(
   training: Training,
   name: str,
   step: Callable[..., Any],
-  state: train.TrainState,
+  start: Start,
   batch_at: Callable[[int], Mapping[str, Any]],
   *,
-  start: int,
   on_log: Callable[[int, dict[str, Any]], None],
+  on_checkpoint: Callable[..., None],
   **how: Any,
 ) -> train.TrainState:
   """`train.fit` with the settings and the resident features of a phase, under
@@ -163,24 +244,37 @@ def _fit(
   if training.store is not None:
     step = functools.partial(step, store=training.store.features)
   steps, options = training.options.steps, training.config.train
-  bar = Progress(name, steps, start)
+  bar = Progress(name, steps, start.step)
+  saved = start.step
 
   def told(at: int, values: dict[str, Any]) -> None:
     on_log(at, values)
     bar.at(at, float(np.mean(values["loss"])))
 
+  def kept(at: int, *what: Any) -> None:
+    nonlocal saved
+    on_checkpoint(at, *what)
+    saved = at
+
   try:
-    return train.fit(
-      state,
-      step,
-      batch_at,
-      steps=steps,
-      start=start,
-      log_every=options.log_every,
-      checkpoint_every=options.checkpoint_every,
-      on_log=told,
-      **how,
-    )
+    with interruption.deferred():
+      return train.fit(
+        start.state,
+        step,
+        batch_at,
+        steps=steps,
+        start=start.step,
+        pending=start.pending,
+        log_every=options.log_every,
+        checkpoint_every=options.checkpoint_every,
+        on_log=told,
+        on_checkpoint=kept,
+        stopping=interruption.asked,
+        **how,
+      )
+  except Stopped:
+    where = checkpoints.step_path(training.directory, saved)
+    raise Stopped(f"{name} is saved at step {saved} in {where}") from None
   finally:
     bar.close()
 
@@ -191,50 +285,79 @@ def run_together(trainings: Sequence[Training]) -> None:
   Raises:
     Diverged: a loss or gradient of one of them is not finite; the others have
       their last checkpoints.
+    Stopped: a signal asked for it; what is reached is saved.
   """
-  starts = [(training, training.begin()) for training in trainings]
-  groups: dict[int, list[tuple[Training, train.TrainState]]] = {}
-  for training, state in starts:
-    groups.setdefault(int(state.step), []).append((training, state))
-  for start, members in sorted(groups.items()):
+  for training in trainings:
+    if training.idle:
+      training.skip()
+  trainings = [training for training in trainings if not training.idle]
+  if not trainings:
+    return
+  at = common_step(trainings)
+  starts = [(training, training.begin(at)) for training in trainings]
+  groups: dict[int, list[tuple[Training, Start]]] = {}
+  for training, start in starts:
+    groups.setdefault(start.step, []).append((training, start))
+  for _, members in sorted(groups.items()):
     if len(members) == 1:
       run(*members[0])
     else:
-      _run_group(start, *zip(*members, strict=True))
+      _run_group(*zip(*members, strict=True))
 
 
-def _run_group(
-  start: int,
-  trainings: Sequence[Training],
-  states: Sequence[train.TrainState],
-) -> None:
+def common_step(trainings: Sequence[Training]) -> int | None:
+  """The step from which all can go on, where a stop came between what the
+  first and the last of them saved; else None.
+
+  Those that were together go on together, and end with the same bits.
+  """
+  saved = [{0, *checkpoints.sound_steps(t.directory)} for t in trainings]
+  newest = {max(steps) for steps in saved}
+  common = max(set.intersection(*saved))
+  every = trainings[0].config.train.checkpoint_every
+  return common if max(newest) - common <= every else None
+
+
+def _run_group(trainings: Sequence[Training], starts: Sequence[Start]) -> None:
   first, count = trainings[0], len(trainings)
-  sources = [training.batches(start) for training in trainings]
+  at = starts[0].step
+  sources = [training.batches(at) for training in trainings]
   name = f"{first.phase.name} x {count}"
+  pending = [
+    {n: np.stack([terms[n] for terms in own]) for n in own[0]}
+    for own in zip(*(start.pending for start in starts), strict=True)
+  ]
 
   def on_log(step, values):
     for i, training in enumerate(trainings):
       own = {term: float(value[i]) for term, value in values.items()}
       training.on_log(step, own)
 
-  def on_checkpoint(step, state):
-    for training, own in zip(trainings, unstacked(state, count), strict=True):
-      training.on_checkpoint(step, own)
+  def on_checkpoint(step, state, unlogged):
+    states = unstacked(state, count)
+    for i, (training, own) in enumerate(zip(trainings, states, strict=True)):
+      terms = [{n: x[i] for n, x in each.items()} for each in unlogged]
+      training.on_checkpoint(step, own, terms)
 
+  states = [start.state for start in starts]
   try:
     state = _fit(
       first,
       name,
       first.network.steps,
-      jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *states),
+      Start(
+        at, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), pending
+      ),
       lambda i: stacked([batch_at(i) for batch_at in sources]),
-      start=start,
-      key=jax.numpy.stack([training.key for training in trainings]),
+      key=jnp.stack([training.key for training in trainings]),
       on_log=on_log,
       on_checkpoint=on_checkpoint,
     )
   except Diverged as error:
-    raise Diverged(f"{name}: {error}") from None
+    members = [trainings[i] for i in error.members] or trainings
+    raise Diverged(
+      "; ".join(str(member.diverged(error)) for member in members)
+    ) from None
   for training, own in zip(trainings, unstacked(state, count), strict=True):
     training.finish(own)
 

@@ -1,15 +1,27 @@
 """The folder of a run: its config, and what a finished one shows."""
 
-import json
+import contextlib
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import detection_map, settings, writers
-from ptlr_jax.errors import InputError
+from ptlr_jax import (
+  detection_map,
+  lock,
+  provenance,
+  settings,
+  storage,
+  writers,
+)
+from ptlr_jax.artefacts import Artefacts
+from ptlr_jax.errors import Damaged, InputError
+from ptlr_jax.phases import phases
+from ptlr_jax.progress import say
+
+CONFIG = "config.json"
 
 SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
@@ -24,9 +36,23 @@ def runs_of(
 
   One, in the directory itself, or with `config.seeds` = k the seeds
   config.seed to config.seed + k - 1, in seed-N below it.
+
+  Raises:
+    InputError: the directory holds a run of the other kind.
   """
   if config.seeds == 1:
+    if others := sorted(directory.glob("seed-*/config.json")):
+      raise InputError(
+        f"{directory}: expected a folder of one run, came one with a run a "
+        f"seed ({others[0].parent.name}, ...); give --config.seeds=K to go on "
+        "with them, or a new --workdir"
+      )
     return {directory: config}
+  if (directory / CONFIG).exists():
+    raise InputError(
+      f"{directory}: expected a folder for a run a seed, came one with a "
+      "single run; give --config.seeds=1 to go on with it, or a new --workdir"
+    )
   found = {}
   for seed in range(config.seed, config.seed + config.seeds):
     own = ConfigDict(config.to_dict())
@@ -35,34 +61,62 @@ def runs_of(
   return found
 
 
-def prepare(directory: Path, config: FrozenConfigDict) -> None:
-  """Makes the folder and its config.json, or checks that they agree.
+@contextlib.contextmanager
+def opened(runs: Mapping[Path, FrozenConfigDict]) -> Iterator[None]:
+  """Makes the folders of runs and their config.json, or checks that they
+  agree, and holds the folders for this process.
 
   Raises:
-    InputError: the folder cannot be written, or holds a run of another
-      configuration.
+    InputError: a folder cannot be written, holds a run of another
+      configuration or version, or another process is at it.
+    NoSpace: the disk is full.
   """
-  try:
-    writers.make_writable(directory)
-  except OSError as error:
-    raise InputError(
-      f"--workdir={directory}: cannot be written ({error.strerror}); "
-      "choose another folder"
-    ) from None
-  path = directory / "config.json"
-  # As JSON knows it: tuples are lists there.
-  plain = json.loads(json.dumps(config.to_dict()))
+  with contextlib.ExitStack() as stack:
+    for directory, config in runs.items():
+      try:
+        writers.make_writable(directory)
+        stack.enter_context(lock.held(directory))
+      except OSError as error:
+        if storage.is_full(error):
+          raise storage.no_space(directory, 0) from error
+        raise InputError(
+          f"--workdir={directory}: cannot be written ({error.strerror}); "
+          "choose another folder"
+        ) from None
+      prepare(directory, config)
+      Artefacts(config, directory).clear_leftovers()
+    yield
+
+
+def prepare(directory: Path, config: FrozenConfigDict) -> None:
+  """Writes config.json into a folder, or checks that it agrees.
+
+  Raises:
+    InputError: it is of another configuration, lost or damaged.
+    OtherVersion: it is of another version.
+  """
+  path = directory / CONFIG
+  said = settings.portable(config)
   # A run that was refused before it did anything may be put right in place.
   if not any((directory / name).exists() for name in _TRACES):
-    writers.write_json(path, plain)
+    (directory / provenance.FILE).unlink(missing_ok=True)
+    writers.write_json(path, said)
     return
-  if not path.exists():
-    raise InputError(
-      f"{path}: expected the configuration of the run that is in this folder, "
-      "it is missing; put it back or give a new --workdir"
-    )
-  changed = settings.differences(writers.read_json(path), plain)
-  if changed:
+  try:
+    if not path.exists():
+      raise storage.damaged(path, "it is missing")
+    before = writers.read_json(path)
+  except Damaged as error:
+    known = {start["config"] for start in provenance.read(directory)}
+    if known != {settings.digest(config)}:
+      raise InputError(
+        f"{error}; put it back, or give the configuration that this folder's "
+        f"{provenance.FILE} knows, or a new --workdir"
+      ) from None
+    say(f"{error}; {provenance.FILE} knows this configuration: written anew")
+    writers.write_json(path, said)
+    return
+  if changed := settings.differences(before, said):
     raise InputError(
       f"{path}: this folder holds a run of another configuration "
       f"({'; '.join(changed)}); give the same values or a new --workdir"
@@ -70,9 +124,26 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
 
 
 def finished(directory: Path) -> dict[str, Any] | None:
-  """The metrics of a finished run, or None."""
+  """The metrics of a finished run, or None where they lack or are damaged.
+
+  Raises:
+    OtherVersion: they are of another version.
+  """
   path = directory / "metrics.json"
-  return writers.read_json(path) if path.exists() else None
+  try:
+    return writers.read_json(path) if path.exists() else None
+  except Damaged:
+    return None
+
+
+def is_whole(directory: Path, config: FrozenConfigDict) -> bool:
+  """Whether a run is finished, and what is left of its artefacts is as it was
+  written; some may have been removed to save space."""
+  if not (directory / "metrics.json").exists():
+    return False
+  files = Artefacts(config, directory)
+  paths = [path for phase in phases(config) for path in files.paths(phase)]
+  return all([files.is_sound(path) for path in paths if path.exists()])
 
 
 def table(metrics: dict[str, Any]) -> str:

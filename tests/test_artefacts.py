@@ -21,6 +21,8 @@ def _files(directory, **changes):
   flat = {key.replace("__", "."): value for key, value in changes.items()}
   config.update_from_flattened_dict(flat)
   directory.mkdir()
+  start = {"data": {"annotations": "a", "features": "f"}}
+  writers.write_json(directory / "provenance.json", {"starts": [start]})
   return Artefacts(FrozenConfigDict(config), directory)
 
 
@@ -66,6 +68,24 @@ def test_another_last_stage_moves_the_result_to_its_name(done, tmp_path):
   assert longer.detection_path("stage-2").name == "stage-2.json"
   assert _row(longer, "stage-2") == {"stage-2": []}
   assert not longer.detection_path("stage-3").exists()
+
+
+def test_of_a_run_on_other_data_nothing_is_taken(done, tmp_path):
+  files = _files(tmp_path / "new")
+  start = {"data": {"annotations": "a", "features": "other"}}
+  path = files.directory / "provenance.json"
+  writers.write_json(path, {"starts": [start]})
+  assert files.adopt(done) == []
+  path.unlink()  # nor where that is not known
+  assert files.adopt(done) == []
+
+
+def test_what_is_damaged_is_not_taken(done, tmp_path, capsys):
+  path = done.label_path("labels-0")
+  path.write_bytes(path.read_bytes()[:-1])
+  files = _files(tmp_path / "new")
+  assert "labels-0" not in files.adopt(done)
+  assert f"{path}: expected it as it was written" in capsys.readouterr().out
 
 
 def test_only_what_is_alike_is_taken(done, tmp_path):
@@ -147,7 +167,7 @@ def test_what_a_stop_in_the_middle_left_is_cleared_away(
   assert (files.directory / left).exists()
   swept = _files(tmp_path / "swept")
   shutil.copytree(files.directory, swept.directory, dirs_exist_ok=True)
-  swept.tidy()
+  swept.clear_leftovers()
   files.adopt(done)  # what is left is no hindrance
   for run in (swept, files):
     assert not list(run.directory.rglob("*.taken"))
@@ -195,11 +215,12 @@ def copied(trained, tmp_path):
 
 
 def _snapshot(directory):
-  """{path: (contents, when written)} of all files but the log."""
+  """{path: (contents, when written)} of all files but those of a start."""
   return {
     str(path.relative_to(directory)): (path.read_bytes(), path.stat().st_mtime)
     for path in directory.rglob("*")
-    if path.is_file() and path.name != "metrics.jsonl"
+    if path.is_file()
+    and path.name not in ("metrics.jsonl", "provenance.json", ".lock")
   }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ptlr_jax import checkpoints, optimizer, train
-from ptlr_jax.errors import InputError
+from ptlr_jax.errors import Damaged, InputError
 
 
 def _state(value, step):
@@ -91,9 +91,10 @@ def test_the_newest_two_are_kept(saved):
 
 def test_the_newest_comes_back_bit_for_bit(saved):
   restored = checkpoints.restore(saved, _state(0.0, 0))
-  wanted = _state(800.0, 8)
-  assert jax.tree.structure(restored) == jax.tree.structure(wanted)
-  pairs = zip(jax.tree.leaves(restored), jax.tree.leaves(wanted), strict=True)
+  assert restored is not None
+  state, wanted = restored.state, _state(800.0, 8)
+  assert jax.tree.structure(state) == jax.tree.structure(wanted)
+  pairs = zip(jax.tree.leaves(state), jax.tree.leaves(wanted), strict=True)
   for one, other in pairs:
     assert one.dtype == other.dtype
     np.testing.assert_array_equal(one, other)
@@ -116,10 +117,10 @@ def test_an_interrupted_write_is_no_checkpoint(saved):
     (saved / name).mkdir()
     (saved / name / "half").write_text("x")
   assert checkpoints.steps(saved) == [4, 8]
-  assert not checkpoints.is_finished(saved)
+  assert not (saved / "final").exists()
   restored = checkpoints.restore(saved, _state(0.0, 0))
   assert restored is not None
-  assert int(restored.step) == 8
+  assert int(restored.state.step) == 8
   checkpoints.save(saved, 12, _state(1200.0, 12))
   assert checkpoints.steps(saved) == [8, 12]
 
@@ -128,20 +129,21 @@ def test_finish_leaves_the_final_parameters_alone(saved):
   (saved / ".step-000012.orbax-checkpoint-tmp").mkdir()
   (saved / ".final").mkdir()
   params = _state(7.0, 8).params
-  assert not checkpoints.is_finished(saved)
+  assert not (saved / "final").exists()
   checkpoints.finish(saved, params)
-  assert checkpoints.is_finished(saved)
+  assert (saved / "final").is_dir()
   assert _names(saved) == ["final"]
   found = checkpoints.final_params(saved, _state(0.0, 0).params)
   assert found.keys() == params.keys()
   np.testing.assert_array_equal(found["w"], params["w"])
 
 
-def test_finishing_again_keeps_what_is_there(saved):
+def test_finishing_again_replaces_what_is_there(saved):
   checkpoints.finish(saved, _state(7.0, 8).params)
+  _flipped_bit(saved / "final")
   checkpoints.finish(saved, _state(9.0, 8).params)
   found = checkpoints.final_params(saved, _state(0.0, 0).params)
-  assert float(found["w"][0, 0]) == 7.0
+  assert float(found["w"][0, 0]) == 9.0
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
@@ -149,40 +151,61 @@ def test_an_unreadable_checkpoint_falls_back_to_the_one_before(saved, damage):
   damage(saved / "step-000008")
   restored = checkpoints.restore(saved, _state(0.0, 0))
   assert restored is not None
-  assert int(restored.step) == 4
+  assert int(restored.state.step) == 4
   np.testing.assert_array_equal(
-    restored.params["w"], _state(400.0, 4).params["w"]
+    restored.state.params["w"], _state(400.0, 4).params["w"]
   )
 
 
-def test_without_any_readable_checkpoint_one_line_says_so(saved):
+def test_without_any_readable_checkpoint_each_is_named(saved, capsys):
   _cut_off(saved / "step-000004")
   _no_metadata(saved / "step-000008")
-  with pytest.raises(InputError) as caught:
-    checkpoints.restore(saved, _state(0.0, 0))
+  assert checkpoints.restore(saved, _state(0.0, 0)) is None
+  first, second = capsys.readouterr().out.splitlines()
+  assert first.startswith(f"{saved / 'step-000008'}: expected it as it was")
+  assert second.startswith(f"{saved / 'step-000004'}: expected it as it was")
+
+
+def test_a_sound_checkpoint_of_other_parameters_is_refused_in_one_line(saved):
+  other = _state(0.0, 0).replace(params={"w": jnp.zeros((2, 2))})
+  with pytest.raises(InputError, match="of this configuration") as caught:
+    checkpoints.restore(saved, other)
   (line,) = caught.value.problems
-  assert str(saved) in line
-  assert "[4, 8]" in line
-  assert "remove the folder" in line
+  assert line.startswith(f"{saved / 'step-000008'}: ")
+  assert f"remove {saved} to train" in line
+
+
+def test_notes_come_back_with_the_state_they_were_saved_with(tmp_path):
+  notes = {"pending": [{"loss": float(np.float32(0.1))}]}
+  checkpoints.save(tmp_path, 2, _state(0.0, 2), notes)
+  checkpoints.save(tmp_path, 4, _state(0.0, 4))
+  newest = checkpoints.restore(tmp_path, _state(0.0, 0))
+  before = checkpoints.restore(tmp_path, _state(0.0, 0), at=3)
+  assert newest is not None
+  assert before is not None
+  assert newest.notes == {}
+  assert before.notes == notes
+  assert int(before.state.step) == 2
+  assert checkpoints.steps(tmp_path) == [2]  # the later one is made anew
 
 
 def test_damaged_final_parameters_are_refused_in_one_line(saved):
   params = _state(7.0, 8).params
   checkpoints.finish(saved, params)
   _flipped_bit(saved / "final")
-  with pytest.raises(InputError) as caught:
+  with pytest.raises(Damaged) as caught:
     checkpoints.final_params(saved, params)
   (line,) = caught.value.problems
   assert str(saved / "final") in line
-  assert f"remove {saved}" in line
+  assert line.endswith("is changed")
 
 
 def test_going_on_after_a_fall_back_replaces_the_unreadable_one(saved):
   _lost(saved / "step-000008")
   restored = checkpoints.restore(saved, _state(0.0, 0))
   assert restored is not None
-  assert int(restored.step) == 4
+  assert int(restored.state.step) == 4
   checkpoints.save(saved, 8, _state(800.0, 8))
   again = checkpoints.restore(saved, _state(0.0, 0))
   assert again is not None
-  assert int(again.step) == 8
+  assert int(again.state.step) == 8

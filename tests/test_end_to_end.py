@@ -1,6 +1,5 @@
 """Whole runs at the smallest size: artefacts, resuming, options."""
 
-import json
 import shutil
 import signal
 from collections import defaultdict
@@ -9,6 +8,8 @@ import numpy as np
 import pytest
 from basnet_fixture import tiny_videos, write_basnet
 from tiny_config import KILLED, start
+
+from ptlr_jax import writers
 
 LOSSES = {
   "ilg": {f"{s}/{x}" for s in ("rgb", "flow") for x in ("base", "supp", "norm")}
@@ -53,17 +54,17 @@ def _run(directory, cache, *overrides):
 
 
 def _read(directory, name):
-  return json.loads((directory / name).read_text())
+  return writers.read_json(directory / name)
 
 
 def _log(directory):
-  text = (directory / "metrics.jsonl").read_text()
-  return [json.loads(line) for line in text.splitlines()]
+  return writers.MetricsLog(directory / "metrics.jsonl").read()
 
 
 def test_a_run_leaves_what_is_promised(finished):
   names = {p.name for p in finished.iterdir()}
   files = {"config.json", "metrics.json", "metrics.jsonl", "detections.json"}
+  files |= {"provenance.json"}
   assert names == files | {"checkpoints", "labels", "detections"}
   assert _read(finished, "config.json")["ilg"]["steps"] == 8
   checkpoints = finished / "checkpoints"
@@ -216,7 +217,7 @@ def test_detection_options_need_no_new_training(finished, cache, tmp_path):
   config["detect"] |= {"class_scores": "ptlr", "cas": "minmax"}
   config["detect"] |= {"contrast": "thresholded"}
   config["detect"]["sources"] = ["ots", "rts", "ilg"]
-  (directory / "config.json").write_text(json.dumps(config))
+  writers.write_json(directory / "config.json", config)
   said = _run(
     directory,
     cache,
@@ -322,6 +323,7 @@ def test_one_stream_and_video_level_labels_are_enough(cache, tmp_path):
     elif line["phase"] == "ilg":
       assert line.keys() == terms | {"phase", "step", "loss", "grad_norm"}
   metrics = _read(tmp_path / "run", "metrics.json")
+  assert len(metrics.pop("made_with")) == 1
   labels = metrics.pop("pseudo_labels")
   assert metrics == {
     **{"protocol": "thumos14", "stages": {}, "not_evaluated": reason},

@@ -19,22 +19,26 @@ TABLE = {
   "progress": "tqdm",
   # The command: no arrays, no losses.
   "main": (
-    "command_line errors workdir progress compilation seeds data.loading"
+    "ml_collections command_line errors interruption workdir progress startup "
+    "seeds data.loading"
   ),
+  # Before JAX is imported, and right after.
+  "startup": "jax compilation progress",
   "prepare": (
     "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
     "data.summary"
   ),
   "tables": (
-    "ml_collections ablations command_line settings table_formats workdir "
-    "writers errors progress compilation pipeline artefacts data.loading"
+    "ml_collections ablations command_line interruption settings space storage "
+    "table_formats workdir errors progress startup pipeline data.loading"
   ),
   # The paper's tables: figures in, text out.
   "ablations": "numpy scipy published",
   "published": "",
   "table_formats": "ablations",
-  "command_line": "absl ml_collections settings errors",
+  "command_line": "absl ml_collections interruption settings errors",
+  "interruption": "errors",
   "settings": (
     "ml_collections data.layouts data.source errors evaluation.ambiguity "
     "evaluation.protocols proposals upsampling"
@@ -43,21 +47,33 @@ TABLE = {
     "absl command_line writers errors evaluation.ambiguity "
     "evaluation.protocols evaluation.report evaluation.scoring"
   ),
-  "workdir": "ml_collections detection_map settings writers errors",
+  "workdir": (
+    "ml_collections artefacts detection_map errors lock phases progress "
+    "provenance settings storage writers"
+  ),
+  "lock": "errors progress",
+  "provenance": (
+    "errors progress settings writers data.annotations data.digest"
+  ),
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "settings",
-  "artefacts": "ml_collections checkpoints phases writers",
+  "artefacts": (
+    "ml_collections errors phases progress provenance storage writers"
+  ),
   "seeds": (
-    "ml_collections errors phases pipeline progress training data.annotations"
+    "ml_collections errors phases pipeline progress space training "
+    "data.annotations"
   ),
   "pipeline": (
-    "ml_collections numpy artefacts checkpoints detection labelling networks "
-    "phases progress pseudo_labels resident training writers data.annotations"
+    "ml_collections numpy artefacts checkpoints compilation detection "
+    "labelling networks phases progress provenance pseudo_labels resident training writers "
+    "data.annotations"
   ),
+  "space": "jax checkpoints phases pipeline progress storage",
   "training": (
-    "jax ml_collections numpy artefacts checkpoints errors networks phases "
-    "progress pseudo_labels resident train data.annotations data.batches "
-    "data.streaming"
+    "jax ml_collections numpy artefacts checkpoints errors interruption "
+    "networks phases progress pseudo_labels resident train data.annotations "
+    "data.batches data.streaming"
   ),
   "networks": (
     "jax ml_collections optax artefacts checkpoints errors optimizer "
@@ -68,7 +84,7 @@ TABLE = {
   "resident": "jax numpy data.annotations",
   "compilation": "jax progress writers",
   "optimizer": "jax optax",
-  "checkpoints": "jax orbax errors writers",
+  "checkpoints": "jax orbax errors progress storage",
   "stages": (
     "jax flax losses scale models.basnet models.layers models.ots models.rts"
   ),
@@ -98,7 +114,8 @@ TABLE = {
     "numpy evaluation.ambiguity evaluation.instances evaluation.precision "
     "evaluation.protocols evaluation.ties"
   ),
-  "writers": "numpy errors pseudo_labels",
+  "writers": "numpy errors pseudo_labels storage",
+  "storage": "errors",
   # Scoring of detections, ours or another's: NumPy, no models.
   "evaluation": "",
   "evaluation.protocols": "numpy",
@@ -124,8 +141,8 @@ TABLE = {
     "evaluation.protocols"
   ),
   "evaluation.files": (
-    "data.ambiguous data.layouts.wtalc data.text_files evaluation.columns "
-    "evaluation.protocols"
+    "storage data.ambiguous data.layouts.wtalc data.text_files "
+    "evaluation.columns evaluation.protocols"
   ),
   "evaluation.scoring": (
     "numpy detection_map errors data.ambiguous evaluation.ambiguity "
@@ -139,6 +156,7 @@ TABLE = {
   "data.text_files": "",
   "data.geometry": "data.text_files",
   "data.annotations": "numpy errors data.geometry",
+  "data.digest": "numpy data.annotations",
   "data.annotation_files": "data.text_files",
   "data.ambiguous": "data.text_files",
   "data.stored_arrays": "numpy",
@@ -173,7 +191,8 @@ TABLE = {
   "data.class_labels": ("data.annotation_files data.annotations data.source"),
   "data.reading": (
     "numpy errors data.annotation_files data.annotations data.class_labels "
-    "data.facts data.feature_files data.geometry data.source data.text_files"
+    "data.digest data.facts data.feature_files data.geometry data.source "
+    "data.text_files"
   ),
   "data.loading": (
     "errors data.annotations data.layouts data.prepared data.reading "
@@ -189,8 +208,8 @@ TABLE = {
     "data.geometry"
   ),
   "data.prepared": (
-    "numpy tensorflow_datasets errors data.annotations data.geometry "
-    "data.source"
+    "numpy tensorflow_datasets errors data.annotations data.digest "
+    "data.geometry data.source"
   ),
   # Batches.
   "data.sampling": "numpy",
@@ -320,7 +339,10 @@ def test_no_module_imports_itself_through_others():
 def test_main_fits_a_page_and_imports_jax_only_when_it_must():
   assert len(FILES["main"].read_text().splitlines()) <= 80
   top = _imports(_tree("main").body)
-  assert top == {"command_line", "errors", "workdir", "progress"}
+  assert top == {
+    *("ml_collections", "command_line", "errors", "interruption"),
+    *("workdir", "progress"),
+  }
   behind = set().union(*(_everything_behind(name) for name in top))
   assert not behind & {"jax", "flax", "orbax"}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from basnet_fixture import edit_entry, tiny_videos, write_basnet
 
-from ptlr_jax import command_line, main, workdir
+from ptlr_jax import command_line, main, workdir, writers
 from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.evaluation.protocols import PROTOCOLS
 
@@ -50,9 +50,10 @@ def _refused(monkeypatch, capsys, argv, said=""):
 def finished(tmp_path):
   """A workdir as a finished run leaves it, as far as it is read again."""
   directory = tmp_path / "run"
+  directory.mkdir()
   workdir.prepare(directory, command_line.parse(_argv(directory)).config)
   metrics = {**ROW, "stages": {"ilg": ROW}, "seed": 5, "simulated": True}
-  (directory / "metrics.json").write_text(json.dumps(metrics))
+  writers.write_json(directory / "metrics.json", metrics)
   return directory
 
 
@@ -84,7 +85,7 @@ def test_a_finished_run_that_could_not_be_scored_says_why_again(
     **{"protocol": "thumos14", "stages": {}, "seed": 5, "simulated": True},
     "not_evaluated": "there is no test video",
   }
-  (finished / "metrics.json").write_text(json.dumps(metrics))
+  writers.write_json(finished / "metrics.json", metrics)
   monkeypatch.setattr(sys, "argv", _argv(finished))
   main.main()
   shown = capsys.readouterr().out
@@ -124,7 +125,7 @@ def test_a_folder_of_other_things_becomes_a_workdir(tmp_path):
   config = command_line.parse(_argv(tmp_path)).config
   workdir.prepare(tmp_path, config)
   workdir.prepare(tmp_path, config)
-  stored = json.loads((tmp_path / "config.json").read_text())
+  stored = writers.read_json(tmp_path / "config.json")
   assert stored == json.loads(json.dumps(config.to_dict()))
   assert (tmp_path / "notes.txt").read_text() == "mine"
 

@@ -36,11 +36,11 @@ def finished(cache, tmp_path_factory):
 
 
 def contents(directory):
-  """Every file but logs and tables, by its path below the folder."""
+  """Every file but tables and what a start leaves, by its path."""
   return {
     str(path.relative_to(directory)): path.read_bytes()
     for path in sorted(directory.glob("seed-*/**/*"))
-    if path.is_file() and path.name != "metrics.jsonl"
+    if path.is_file() and path.name not in ("metrics.jsonl", "provenance.json")
   }
 
 

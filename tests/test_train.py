@@ -47,7 +47,7 @@ def _fit(state, steps, batch_at=_batch, **changes):
     "log_every": 2,
     "checkpoint_every": 4,
     "on_log": logs.__setitem__,
-    "on_checkpoint": lambda step, state: saved.update(
+    "on_checkpoint": lambda step, state, _: saved.update(
       {step: jax.device_get(state)}
     ),
   }
@@ -88,14 +88,14 @@ def test_eight_steps_are_five_and_three_more_bit_for_bit():
 def test_eight_steps_are_five_a_checkpoint_and_three_more(tmp_path):
   whole, *_ = _fit(_begin(), 8)
 
-  def save(step, state):
+  def save(step, state, _):
     checkpoints.save(tmp_path, step, state)
 
   _fit(_begin(), 5, on_checkpoint=save)
   restored = checkpoints.restore(tmp_path, _begin())
   assert restored is not None
-  assert int(restored.step) == 5
-  rest, *_ = _fit(restored, 8)
+  assert int(restored.state.step) == 5
+  rest, *_ = _fit(restored.state, 8)
   _assert_same(whole, rest)
 
 
@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_names_its_step():
 
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
-  def save(step, state):
+  def save(step, state, _):
     checkpoints.save(tmp_path, step, state)
 
   how = {"log_every": 100, "checkpoint_every": 4, "on_checkpoint": save}
@@ -153,8 +153,9 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
     _fit(_begin(), 20, _bad_batch, **how)
   assert checkpoints.steps(tmp_path) == [4]
   restored = checkpoints.restore(tmp_path, _begin())
+  assert restored is not None
   good, *_ = _fit(_begin(), 4)
-  _assert_same(good, restored)
+  _assert_same(good, restored.state)
 
 
 def test_a_frugal_step_does_the_same():

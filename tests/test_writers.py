@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from ptlr_jax import writers
-from ptlr_jax.errors import InputError
+from ptlr_jax import storage, writers
+from ptlr_jax.errors import Damaged, InputError
 from ptlr_jax.pseudo_labels import PseudoLabels
 
 IDS, LENGTHS = ("a", "video_b", "c"), (1, 7, 12)
@@ -35,7 +35,7 @@ def full_disk(monkeypatch):
   def fail(_):
     raise _Full
 
-  monkeypatch.setattr(writers.os, "fsync", fail)
+  monkeypatch.setattr(storage.os, "fsync", fail)
 
 
 @pytest.mark.parametrize("columns", [2, 7, 8, 9, 21, 201])
@@ -96,7 +96,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, before):
   if before:
     path.write_bytes(before)
   for write in (
-    lambda: writers.write_bytes(path, b"new"),
+    lambda: storage.write_bytes(path, b"new"),
     lambda: writers.write_json(path, {"a": 1}),
     lambda: writers.write_labels(path, IDS, _labels(3)),
     lambda: writers.write_detections(path, {}),
@@ -120,7 +120,7 @@ def test_json_comes_back_and_nan_is_refused(tmp_path):
 def test_a_file_that_is_no_json_is_named(tmp_path):
   path = tmp_path / "metrics.json"
   path.write_text('{"a": 1')
-  with pytest.raises(InputError, match="remove the file") as caught:
+  with pytest.raises(Damaged, match="no JSON") as caught:
     writers.read_json(path)
   assert str(path) in str(caught.value)
 
@@ -129,7 +129,10 @@ def test_detections_have_the_activitynet_form(tmp_path):
   path = tmp_path / "detections.json"
   found = [{"label": "Diving", "score": 0.5, "segment": [1.0, 2.5]}]
   writers.write_detections(path, {"video_1": found, "video_2": []})
-  assert json.loads(path.read_text()) == {
+  form = json.loads(path.read_text())
+  assert (form.pop("ptlr_jax"), len(form.pop("sha256"))) == (1, 64)
+  assert form == writers.read_json(path)
+  assert form == {
     "version": "VERSION 1.3",
     "results": {"video_1": found, "video_2": []},
     "external_data": {},
@@ -152,6 +155,7 @@ def _steps(log):
 def test_the_log_holds_what_was_appended(log, tmp_path):
   assert _steps(log) == [(p, s) for p in ("ilg", "ots-1") for s in (2, 4, 6)]
   first = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[0])
+  assert (first.pop("ptlr_jax"), len(first.pop("crc32"))) == (1, 8)
   assert first == {"phase": "ilg", "step": 2, "loss": 0.5, "b/c": 0.1}
 
 

@@ -60,7 +60,8 @@ class Dataset:
 
   `notes` are what a reader has to say of the data, a line each; `on_disk` is
   whether features are read when they are needed, `simulated` whether they are
-  no real ones.
+  no real ones; `features_digest` (`digest`) is there where reading them came
+  upon it.
   """
 
   classes: tuple[str, ...]
@@ -69,6 +70,7 @@ class Dataset:
   notes: tuple[str, ...] = ()
   on_disk: bool = False
   simulated: bool = False
+  features_digest: str = ""
 
   @property
   def streams(self) -> tuple[str, ...]:

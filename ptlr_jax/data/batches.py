@@ -75,6 +75,13 @@ def _update(
   return _Draw(order, [videos[v] for v in order], rng)
 
 
+def drawn(
+  videos: Sequence[Video], batch_size: int, i: int, *, seed: int, name: str
+) -> list[Video]:
+  """The videos that update i (from 0) of a phase sees."""
+  return _update(videos, batch_size, i, seed=seed, name=name).videos
+
+
 def ilg_batches(
   videos: Sequence[Video],
   num_classes: int,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.digest import combined
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.data.source import ReadOptions
 from ptlr_jax.errors import InputError
@@ -204,7 +205,14 @@ def load(options: ReadOptions) -> Dataset:
     notes,
     on_disk,
     index["simulated"],
+    _digest(index["sha256"], streams),
   )
+
+
+def _digest(shards: Mapping[str, str], streams: Sequence[str]) -> str:
+  """The digest of features in shards of known digests."""
+  own = {name: digest.encode() for name, digest in shards.items()}
+  return combined({**own, "streams": " ".join(streams).encode()})
 
 
 def _in_memory(video: Video) -> Video:

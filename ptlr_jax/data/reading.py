@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ptlr_jax.data import facts, geometry
+from ptlr_jax.data import digest, facts, geometry
 from ptlr_jax.data.annotation_files import Entry
 from ptlr_jax.data.annotations import Dataset, Instance, Video
 from ptlr_jax.data.class_labels import classes_of, index_labels, video_labels
@@ -93,7 +93,7 @@ def examine(
     classes,
     options.check_finite,
   )
-  features, on_disk = _features(source, lengths, options, problems)
+  features, on_disk, known_as = _features(source, lengths, options, problems)
   if problems:
     return report
 
@@ -119,6 +119,7 @@ def examine(
     tuple(notes),
     on_disk,
     facts.is_simulated(source.root),
+    known_as,
   )
   return report
 
@@ -268,13 +269,15 @@ def _features(
   lengths: Mapping[str, int],
   options: ReadOptions,
   problems: list[str],
-) -> tuple[dict[str, Mapping[str, np.ndarray]], bool]:
-  """The features of every video, and whether they stay on disk."""
+) -> tuple[dict[str, Mapping[str, np.ndarray]], bool, str]:
+  """The features of every video, whether they stay on disk, and their digest,
+  "" where not all were read."""
   size = sum(
     p.nbytes for parts in source.parts.values() for p in parts.values()
   )
   on_disk = size > options.memory_gb * 1e9
   found: dict[str, Mapping[str, np.ndarray]] = {}
+  digests: dict[str, bytes] = {}
   for i, parts in source.parts.items():
     length = lengths.get(i)
     found[i] = DiskFeatures(parts, length or 0)
@@ -284,9 +287,11 @@ def _features(
     if options.check_finite:
       for stream, x in loaded.items():
         check_finite(parts[stream].where, x, problems)
-    if not on_disk and not problems:
-      found[i] = loaded
-  return found, on_disk
+    if not problems:
+      digests[i] = digest.features_digest(loaded)
+      found[i] = found[i] if on_disk else loaded
+  known = len(digests) == len(source.parts)
+  return found, on_disk, digest.combined(digests) if known else ""
 
 
 def _loaded(part: Part, length: int | None) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptlr_jax import storage
 from ptlr_jax.data.ambiguous import Stretches
 from ptlr_jax.data.layouts import wtalc
 from ptlr_jax.data.text_files import (
@@ -193,9 +194,33 @@ def _names(subsets: Sequence[str]) -> str:
 def read_results(
   path: Path, notes: list[str], problems: list[str]
 ) -> dict[str, Any]:
-  """{VIDEO: [detection]} of a results file of the ActivityNet form."""
+  """{VIDEO: [detection]} of a results file of the ActivityNet form.
+
+  One that ptlr_jax wrote has to be as it was written.
+  """
+  if _is_damaged(path):
+    problems.append(
+      f"{path}: expected the content that its {storage.DIGEST_KEY} is of, came "
+      "another; copy it again, or where it was changed on purpose take "
+      f'"{storage.DIGEST_KEY}" and "{storage.VERSION_KEY}" out of it'
+    )
+    return {}
   entry = '{VIDEO: [{"label", "score", "segment"}]}'
   return read_videos(path, "results", entry, problems, canonical_id, notes)
+
+
+def _is_damaged(path: Path) -> bool:
+  """Whether a file that ptlr_jax sealed is not as it was."""
+  try:
+    data = path.read_bytes()
+  except OSError:  # told by who reads it
+    return False
+  end = data[-256:]
+  sealed = all(
+    f'"{key}": '.encode() in end
+    for key in (storage.VERSION_KEY, storage.DIGEST_KEY)
+  )
+  return sealed and not storage.is_sealed_json(data)
 
 
 def unknown_labels(

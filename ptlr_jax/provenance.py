@@ -1,0 +1,124 @@
+"""What a run was made with: versions, commit, device, data and seed.
+
+provenance.json holds it for every start of the run; metrics.json names those
+that differ. Neither holds a path, a user's name or a variable of the
+environment.
+"""
+
+import datetime
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ptlr_jax import settings, writers
+from ptlr_jax.data import digest
+from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.errors import Damaged, InputError
+from ptlr_jax.progress import say
+
+FILE = "provenance.json"
+_PACKAGES = (
+  *("ptlr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
+  *("ml_collections", "tensorflow-datasets", "jax-cuda12-plugin"),
+  "jax-cuda13-plugin",
+)
+
+
+def packages() -> dict[str, str]:
+  """The versions of what is installed of the packages that numbers hang on."""
+  found = {"python": platform.python_version()}
+  for name in _PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found
+
+
+def commit() -> str | None:
+  """The git commit of the checkout that runs, with + where files of it are
+  changed; None where it is no checkout."""
+  root = Path(__file__).resolve().parents[1]
+
+  def git(*command: str) -> str:
+    return subprocess.run(
+      ["git", "-C", str(root), *command],
+      capture_output=True,
+      text=True,
+      check=True,
+      timeout=10,
+    ).stdout.strip()
+
+  try:
+    top, found = git("rev-parse", "--show-toplevel", "HEAD").split("\n")
+    if Path(top).resolve() != root:  # that of another repository around us
+      return None
+    changed = git("status", "--porcelain", "--untracked-files=no")
+  except (OSError, ValueError, subprocess.SubprocessError):
+    return None
+  return f"{found}+" if changed else found
+
+
+def of(config: Any, data: Dataset, device: Mapping[str, Any]) -> dict[str, Any]:
+  """What a run of a configuration on data is made with, here and now, and on
+  which device (`compilation.device`)."""
+  return {
+    "packages": packages(),
+    "commit": commit(),
+    "device": dict(device),
+    "data": digest.data_digest(data),
+    "config": settings.digest(config),
+    "seed": config.seed,
+    "deterministic": config.deterministic,
+  }
+
+
+def read(directory: Path) -> list[dict[str, Any]]:
+  """What each start of a run was made with; none of a damaged file."""
+  path = directory / FILE
+  if not path.exists():
+    return []
+  try:
+    return writers.read_json(path)["starts"]
+  except Damaged as error:
+    say(f"{error}; earlier starts are forgotten")
+    return []
+
+
+def record(directory: Path, made_with: Mapping[str, Any]) -> None:
+  """Adds a start of the run.
+
+  Raises:
+    InputError: an earlier one saw other data.
+  """
+  starts = read(directory)
+  for start in starts:
+    if other := digest.contradict(start["data"], made_with["data"]):
+      before, now = (x["data"][other[0]][:12] for x in (start, made_with))
+      raise InputError(
+        f"{directory}: this folder holds a run on other {' and '.join(other)} "
+        f"(SHA-256 {before}.. -> {now}..); give the same data or a new "
+        "--workdir"
+      )
+  now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+  started = {"time": now, **made_with}
+  writers.write_json(directory / FILE, {"starts": [*starts, started]})
+
+
+def distinct(directory: Path) -> list[dict[str, Any]]:
+  """What the starts of a run were made with, each once and without its time."""
+  found: list[dict[str, Any]] = []
+  for start in read(directory):
+    made_with = {key: x for key, x in start.items() if key != "time"}
+    if made_with not in found:
+      found.append(made_with)
+  return found
+
+
+def same_data(one: Path, other: Path) -> bool:
+  """Whether two runs are on the same data, which has to be known."""
+  last = [starts[-1]["data"] for p in (one, other) if (starts := read(p))]
+  return len(last) == 2 and not digest.contradict(*last)

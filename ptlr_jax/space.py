@@ -1,0 +1,67 @@
+"""Room on the disk that a run needs, before it starts."""
+
+from collections.abc import Sequence
+
+import jax
+
+from ptlr_jax import checkpoints, storage
+from ptlr_jax.phases import phases, rows
+from ptlr_jax.pipeline import Run
+from ptlr_jax.progress import say
+
+# What cannot be known before: bytes of detections a test video and row (58 kB
+# on simulated THUMOS14), and of the rest.
+_DETECTIONS = 100e3
+_REST = 1e6
+_STATE = 3  # parameters and Adam's two moments
+
+
+def needed(run: Run) -> float:
+  """Bytes that the missing phases of a run are about to write, at the most.
+
+  Of a phase that trains the final parameters stay; while it trains there are
+  `checkpoints.KEEP` states and the one that is being written.
+  """
+  missing = [
+    phase
+    for phase in phases(run.config)
+    if not all(path.exists() for path in run.files.paths(phase))
+  ]
+  if not missing:
+    return 0.0
+  key = jax.random.key(0)
+  kept, passing = _REST, 0.0
+  for phase in missing:
+    if phase.kind == "train":
+      params = jax.eval_shape(
+        lambda key, net=phase.network: run.networks.initial_params(net, key),
+        key,
+      )
+      size = checkpoints.nbytes(params)
+      kept += size
+      passing = max(passing, (checkpoints.KEEP + 1) * _STATE * size)
+    elif phase.kind == "labels":
+      columns = len(run.data.classes) + 1
+      frames = sum(video.num_segments for video in run.data.train)
+      kept += frames * ((columns + 7) // 8 + 1)
+    elif phase.kind == "detect":
+      kept += len(run.data.test) * len(rows(run.config)) * _DETECTIONS
+  return kept + passing
+
+
+def check(runs: Sequence[Run]) -> None:
+  """Refuses runs for which the disk of the first has no room.
+
+  Raises:
+    NoSpace: how much is needed, and how much is free.
+  """
+  size = sum(needed(run) for run in runs)
+  path = runs[0].workdir
+  free = storage.free_space(path)
+  if size > free:
+    raise storage.no_space(path, size)
+  if size > free / 2:
+    say(
+      f"{path}: up to {storage.gigabytes(size)} are to be written, "
+      f"{storage.gigabytes(free)} are free"
+    )

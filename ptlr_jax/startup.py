@@ -1,0 +1,34 @@
+"""What has to be settled before JAX is imported, and right after."""
+
+import logging
+import os
+import sys
+from typing import Any
+
+from ptlr_jax.progress import say
+
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
+
+def settle(config: Any) -> None:
+  """Sets XLA's flags and JAX's compile cache as a configuration says."""
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  flags = os.environ.get("XLA_FLAGS", "").split()
+  if config.deterministic and DETERMINISTIC not in flags:
+    os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
+    if "jax" in sys.modules and _on_gpu():
+      say(
+        "deterministic: JAX was imported before the flag was set; where it "
+        f"has computed already, set XLA_FLAGS={DETERMINISTIC} in the shell"
+      )
+  logging.getLogger("absl").setLevel(logging.WARNING)
+  # This imports JAX.
+  from ptlr_jax import compilation
+
+  compilation.use_cache(config.compile_cache)
+
+
+def _on_gpu() -> bool:
+  import jax
+
+  return jax.default_backend() == "gpu"

@@ -1,0 +1,253 @@
+"""Files that are written whole or not at all, and read as written or not.
+
+An artefact carries the version of its form and the SHA-256 of itself: `seal`
+fills the digest into a place that is left for it, `verify` holds the content
+against it. A folder of files (a checkpoint) has a sealed list of digests.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ptlr_jax.errors import Damaged, NoSpace, OtherVersion
+
+VERSION = 1  # of the form of every artefact of a workdir
+VERSION_KEY = "ptlr_jax"
+DIGEST_KEY = "sha256"
+MANIFEST = "digests.json"  # of a folder
+FINAL = "final"  # the folder of parameters that a training phase leaves
+STEP = "step-"  # begins the names of its checkpoints
+PLACE = b"0" * 64
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TEMPORARY = ".tmp-"  # in the name of what is not whole yet
+_DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*\}\s*\Z')
+
+
+# Room on the disk.
+
+
+def gigabytes(size: float) -> str:
+  """A size in words."""
+  units = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
+  unit, name = next((u for u in units if size >= u[0]), units[-1])
+  return f"{size / unit:.1f} {name}"
+
+
+def free_space(path: Path) -> int:
+  """Bytes that can be written below a path, which need not be there yet."""
+  there = next(p for p in (path, *path.absolute().parents) if p.exists())
+  return shutil.disk_usage(there).free
+
+
+def no_space(path: Path, needed: float) -> NoSpace:
+  """What is said where `needed` bytes have no room at a path."""
+  return NoSpace(
+    f"{path}: no space left on the disk: {gigabytes(needed)} are to be "
+    f"written, {gigabytes(free_space(path))} are free; make room and give the "
+    "same command again, all that was written before is kept"
+  )
+
+
+def is_full(error: BaseException) -> bool:
+  """Whether an error, or one that led to it, is that of a full disk."""
+  seen: BaseException | None = error
+  while seen is not None:
+    if isinstance(seen, OSError) and seen.errno in _FULL:
+      return True
+    if "No space left" in str(seen) or "quota exceeded" in str(seen):
+      return True
+    seen = seen.__cause__ or seen.__context__
+  return False
+
+
+@contextlib.contextmanager
+def room_for(path: Path, size: int) -> Iterator[None]:
+  """Writing of `size` bytes at a path, which ends in `NoSpace` if full."""
+  if free_space(path) < size:
+    raise no_space(path, size)
+  try:
+    yield
+  except NoSpace:
+    raise
+  except Exception as error:  # orbax has classes of its own
+    if is_full(error):
+      raise no_space(path, size) from error
+    raise
+
+
+# Single files.
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+  """Writes a file whole or not at all.
+
+  Raises:
+    NoSpace: the disk is full; what was there stays.
+  """
+  temporary = path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}")
+  with room_for(path, len(data)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+      temporary.replace(path)
+    finally:
+      temporary.unlink(missing_ok=True)
+
+
+def seal(data: bytes) -> bytes:
+  """Fills the digest of the data into the last `PLACE` in it."""
+  at = data.rindex(PLACE)
+  digest = hashlib.sha256(data).hexdigest().encode()
+  return data[:at] + digest + data[at + len(PLACE) :]
+
+
+def is_sealed(data: bytes, at: int) -> bool:
+  """Whether the digest at an offset is that of the data."""
+  end = at + len(PLACE)
+  digest = hashlib.sha256(data[:at] + PLACE + data[end:]).hexdigest()
+  return at >= 0 and data[at:end] == digest.encode()
+
+
+def damaged(path: Path, came: str) -> Damaged:
+  """The error of an artefact that is not as it was written."""
+  return Damaged(f"{path}: expected it as it was written, {came}")
+
+
+def other_version(path: Path, came: Any) -> OtherVersion:
+  """The error of an artefact of another version."""
+  said = "none" if came is None else repr(came)[:40]
+  return OtherVersion(
+    f"{path}: expected an artefact of version {VERSION}, came {said}; use the "
+    "ptlr_jax that wrote it, or give a new --workdir"
+  )
+
+
+def read_bytes(path: Path) -> bytes:
+  """A file of a workdir. Raises Damaged where it cannot be read."""
+  try:
+    return path.read_bytes()
+  except OSError as error:
+    raise damaged(path, f"it cannot be read ({error.strerror})") from error
+
+
+# JSON with the version and the digest as its last keys.
+
+
+def sealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
+  """A JSON object with its version and digest; NaN is refused."""
+  whole = {**value, VERSION_KEY: VERSION, DIGEST_KEY: PLACE.decode()}
+  return seal(
+    (json.dumps(whole, indent=indent, allow_nan=False) + "\n").encode()
+  )
+
+
+def is_sealed_json(data: bytes) -> bool:
+  """Whether the bytes are a `sealed_json`, as it was written."""
+  match = _DIGEST.search(data[-(len(PLACE) + 64) :])
+  at = len(data) - len(match[0]) + match[0].index(match[1]) if match else -1
+  return is_sealed(data, at)
+
+
+def parsed_json(path: Path, data: bytes) -> dict[str, Any]:
+  """The object of a `sealed_json`, without version and digest.
+
+  Raises:
+    Damaged: it is not as it was written.
+    OtherVersion: it is of another version, or of one without digests.
+  """
+  try:
+    value = json.loads(data)
+  except ValueError as error:
+    raise damaged(path, f"came no JSON ({error})") from None
+  if not isinstance(value, dict):
+    raise damaged(path, "came no JSON object")
+  version = value.pop(VERSION_KEY, None)
+  sound = is_sealed_json(data)
+  # All versions are sealed alike: of one that is damaged nothing is believed.
+  if (sound or DIGEST_KEY not in value) and version != VERSION:
+    raise other_version(path, version)
+  if not sound:
+    raise damaged(path, "came another content than its digest is of")
+  del value[DIGEST_KEY]
+  return value
+
+
+# Folders of files.
+
+
+def _digests(folder: Path) -> dict[str, str]:
+  """SHA-256 of every file of a folder but the list itself."""
+  found = {}
+  for file in sorted(folder.rglob("*")):
+    name = str(file.relative_to(folder))
+    if file.is_file() and name != MANIFEST:
+      with file.open("rb") as opened:
+        found[name] = hashlib.file_digest(opened, DIGEST_KEY).hexdigest()
+  return found
+
+
+def seal_folder(folder: Path, notes: Mapping[str, Any]) -> None:
+  """Writes the list of a folder's digests, and notes beside them."""
+  whole = {"notes": dict(notes), "files": _digests(folder)}
+  write_bytes(folder / MANIFEST, sealed_json(whole))
+
+
+def verify_folder(folder: Path) -> dict[str, Any]:
+  """The notes of a folder that is as it was written.
+
+  Raises:
+    Damaged: a file is lost, new or changed; it is named.
+    OtherVersion: the list is of another version.
+  """
+  path = folder / MANIFEST
+  if not path.exists():
+    raise damaged(folder, f"{MANIFEST} is missing")
+  whole = parsed_json(path, read_bytes(path))
+  try:
+    expected, came = whole["files"], _digests(folder)
+  except OSError as error:
+    raise damaged(folder, f"it cannot be read ({error.strerror})") from error
+  names = sorted(expected.keys() | came.keys())
+  wrong = [n for n in names if expected.get(n) != came.get(n)]
+  if wrong:
+    name, more = wrong[0], f" and {len(wrong) - 1} more" if wrong[1:] else ""
+    state = "changed" if name in expected and name in came else "missing"
+    state = state if name in expected else "new"
+    raise damaged(folder, f"{name}{more} is {state}")
+  return whole["notes"]
+
+
+# What a stop in the middle of writing leaves.
+
+_UNFINISHED = re.compile(r"\..+(\.tmp-\d+|\.taken)")
+
+
+def leftovers(directory: Path) -> list[Path]:
+  """What never became whole in a workdir."""
+  places = (".*", "labels/.*", "detections/.*", "checkpoints/*/.*")
+  found = [path for place in places for path in sorted(directory.glob(place))]
+  return [
+    path
+    for path in found
+    # In these folders orbax has names of its own, too.
+    if _UNFINISHED.fullmatch(path.name)
+    or path.parent.parent.name == "checkpoints"
+  ]
+
+
+def remove(path: Path) -> None:
+  """Removes a file or a folder, or what is left of it."""
+  if path.is_dir():
+    shutil.rmtree(path, ignore_errors=True)
+  else:
+    path.unlink(missing_ok=True)
