@@ -1,6 +1,7 @@
 """Why refinement stops: how sure the networks are, and what right labels give.
 
-python benchmarks/diagnose.py --run=runs/choices/seed-0/paper [--mended=DIR]
+python benchmarks/diagnose.py --run=runs/choices/seed-0/paper \
+  [--root=ROOT] [--mended=DIR]
 
 Prints, as Markdown, the frames of the training videos by the highest
 probability that each network gives them: their share, and how many of them are
@@ -105,9 +106,12 @@ def main() -> None:
   """Command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--run", type=Path, required=True)
+  parser.add_argument("--root", default="", help="the data, where on disk")
   parser.add_argument("--mended", type=Path)
   args = parser.parse_args()
-  config = FrozenConfigDict(writers.read_json(args.run / "config.json"))
+  said = writers.read_json(args.run / "config.json")
+  said["data"]["root"] = args.root
+  config = FrozenConfigDict(said)
   data = load(config.data)
   print(confidence(pipeline.Run(config, data, args.run), data))
   if args.mended:

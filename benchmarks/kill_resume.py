@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("time", "checkpoint", "file")
-_KINDS_OF_FILES = (".npz", ".json")
+FILES = (".npz", ".json")
 
 
 def die() -> None:
@@ -62,7 +62,7 @@ def killed_in_file(count: int, share: float) -> None:
 
   def writing(path: Path, data: bytes) -> None:
     nonlocal seen
-    seen += path.suffix in _KINDS_OF_FILES and path.name != storage.MANIFEST
+    seen += path.suffix in FILES and path.name != storage.MANIFEST
     if seen == count:
       temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
       temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -126,10 +126,13 @@ def contents(workdir: Path) -> dict[str, str | bytes]:
     name = str(path.relative_to(workdir))
     if path.name == "final":
       found[name] = parameters(path)
-    # The starts of a run are in provenance.json, with their times.
-    elif path.is_file() and path.suffix in (".npz", ".json", ".jsonl"):
-      if "checkpoints" not in path.parts and path.name != "provenance.json":
-        found[name] = path.read_bytes()
+    elif (
+      path.suffix in (".npz", ".json", ".jsonl")
+      and "checkpoints" not in path.parts
+      # Its starts are in there, with their times.
+      and path.name != "provenance.json"
+    ):
+      found[name] = path.read_bytes()
   return found
 
 

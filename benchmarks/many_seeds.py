@@ -59,7 +59,7 @@ def rates(
     )
     for run in runs
   ]
-  states = [one.begin() for one in trainings]
+  states = [one.begin().state for one in trainings]
   sources = [one.batches(0) for one in trainings]
   keys = [one.key for one in trainings]
   network = trainings[0].network

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import FrozenConfigDict
 
 from ptlr_jax import provenance, storage, writers
-from ptlr_jax.errors import Damaged
+from ptlr_jax.errors import Damaged, OtherVersion
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 from ptlr_jax.progress import say
 
@@ -51,10 +51,11 @@ class Artefacts:
       return [self.detection_path(row) for row in rows(self.config)]
     return [self.metrics_path()]
 
-  def is_sound(self, path: Path) -> bool:
+  def is_sound(self, path: Path, told: str = "it is made again") -> bool:
     """Whether an artefact is there, and as it was written.
 
-    A damaged one is told: it counts as missing.
+    A damaged one, which counts as missing, is told with what follows of it, or
+    for "" is not.
 
     Raises:
       OtherVersion: it is of another version.
@@ -69,13 +70,14 @@ class Artefacts:
       else:
         writers.read_json(path)
     except Damaged as error:
-      say(f"{error}; it is made again")
+      if told:
+        say(f"{error}; {told}")
       return False
     return True
 
-  def is_done(self, phase: Phase) -> bool:
+  def is_done(self, phase: Phase, **how: str) -> bool:
     """Whether all that the phase leaves `is_sound`."""
-    return all([self.is_sound(path) for path in self.paths(phase)])
+    return all([self.is_sound(path, **how) for path in self.paths(phase)])
 
   def adopt(self, other: "Artefacts") -> list[str]:
     """Takes over what another run on the same data has done alike already.
@@ -89,32 +91,39 @@ class Artefacts:
       return []
     ours, theirs = fingerprints(self.config), fingerprints(other.config)
     same = {n for n, digest in ours.items() if theirs.get(n) == digest}
-    taken = []
+    elsewhere, taken = "it is not taken over", []
     for phase in phases(self.config):
       wanted = phase.name in same and not self.is_done(phase)
-      if wanted and other.is_done(phase):
+      if wanted and other.is_done(phase, told=elsewhere):
         self._take_log(other, phase.name)
-        _link(other.paths(phase)[0], self.paths(phase)[0])
-        taken.append(phase.name)
+        if self._take(other.paths(phase)[0], self.paths(phase)[0]):
+          taken.append(phase.name)
     for row in rows(self.config):
-      name = f"detections/{row}"
-      if name in same:
-        source, target = other.detection_path(row), self.detection_path(row)
-        if not self.is_sound(target) and other.is_sound(source):
-          _link(source, target)
-          taken.append(name)
+      source, target = other.detection_path(row), self.detection_path(row)
+      if f"detections/{row}" not in same or self.is_sound(target):
+        continue
+      if other.is_sound(source, elsewhere) and self._take(source, target):
+        taken.append(f"detections/{row}")
     return taken
+
+  def _take(self, source: Path, target: Path) -> bool:
+    """Links what is sound; whether it still was when it came here."""
+    try:
+      _link(source, target)
+    except FileNotFoundError:  # its own run has just made it anew
+      return False
+    return self.is_sound(target)
 
   def adopt_neighbours(self) -> None:
     """Takes over what the runs in the folders beside this one have alike."""
     for path in sorted(self.directory.parent.glob("*/config.json")):
-      if path.parent != self.directory:
-        try:
-          config = FrozenConfigDict(writers.read_json(path))
-        except Damaged as error:
-          say(f"{error}; nothing is taken over from there")
-          continue
+      if path.parent == self.directory:
+        continue
+      try:
+        config = FrozenConfigDict(writers.read_json(path))
         self.adopt(Artefacts(config, path.parent))
+      except (Damaged, OtherVersion) as error:
+        say(f"{error.lines[0]}; nothing more is taken over from there")
 
   def clear_leftovers(self) -> None:
     """Removes what a stop in the middle of writing left, and tells it; only
@@ -144,11 +153,11 @@ def _link(source: Path, target: Path) -> None:
   """A file or a folder of files under a second name, whole or not at all."""
   target.parent.mkdir(parents=True, exist_ok=True)
   temporary = target.with_name(f".{target.name}{_TAKEN}")
-  if source.is_dir():
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary, copy_function=_link_file)
-  else:
-    temporary.unlink(missing_ok=True)
-    _link_file(str(source), str(temporary))
+  storage.remove(temporary)
+  with storage.room_for(target, 0):
+    if source.is_dir():
+      shutil.copytree(source, temporary, copy_function=_link_file)
+    else:
+      _link_file(str(source), str(temporary))
   storage.remove(target)  # where there is one, it is damaged
   temporary.rename(target)

@@ -6,18 +6,22 @@ the digests of its files (`storage`), since orbax restores a flipped bit without
 a word.
 """
 
+import contextlib
+import logging
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
-from ptlr_jax import storage
+from ptlr_jax import interruption, storage
 from ptlr_jax.errors import Damaged, InputError, OtherVersion
 from ptlr_jax.progress import say
 
 KEEP = 2
+_AROUND = 300_000  # bytes that orbax writes besides the arrays, or more
 
 
 class Saved(NamedTuple):
@@ -28,9 +32,9 @@ class Saved(NamedTuple):
 
 
 def nbytes(tree: Any) -> int:
-  """Bytes of the arrays of a tree, as many as a checkpoint takes or more."""
+  """Bytes that a checkpoint of a tree takes, or more."""
   leaves = jax.tree.leaves(tree)
-  return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+  return _AROUND + sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
 
 
 def _write(path: pathlib.Path, tree: Any, notes: Mapping[str, Any]) -> None:
@@ -38,16 +42,50 @@ def _write(path: pathlib.Path, tree: Any, notes: Mapping[str, Any]) -> None:
   temporary = path.with_name(f".{path.name}")
   storage.remove(temporary)
   try:
-    with storage.room_for(path, nbytes(tree)):
+    # asyncio would lose a `Stopped` that is raised inside.
+    with (
+      interruption.deferred(),
+      storage.room_for(path, nbytes(tree)),
+      _silence(),
+    ):
       with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(temporary.absolute(), tree)
+      storage.remove(temporary / "commit_success.txt")  # it says where we are
       storage.seal_folder(temporary, notes)
       storage.remove(path)  # one that could not be read
       temporary.rename(path)
+      storage.sync(path.parent)
   except BaseException:  # what is not whole only takes room
     for left in path.parent.glob(f".{path.name}*"):
       storage.remove(left)
     raise
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+  """Keeps orbax's threads from telling in tracebacks what the error of a write
+  that failed tells in a line. They do so as late as their loop is collected:
+  of a write that failed it lasts."""
+  loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+  hook = sys.unraisablehook
+
+  def unraisable(what: Any) -> None:
+    if "Event loop is closed" not in str(what.exc_value):
+      hook(what)
+
+  for logger in loggers:
+    logger.addFilter(_silent)
+  sys.unraisablehook = unraisable
+  yield
+  if sys.unraisablehook is unraisable:
+    sys.unraisablehook = hook
+  for logger in loggers:
+    logger.removeFilter(_silent)
+
+
+def _silent(record: logging.LogRecord) -> bool:
+  del record
+  return False
 
 
 def _read(path: pathlib.Path, template: Any) -> Saved:
@@ -57,7 +95,7 @@ def _read(path: pathlib.Path, template: Any) -> Saved:
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), template
   )
-  with ocp.StandardCheckpointer() as checkpointer:
+  with interruption.deferred(), ocp.StandardCheckpointer() as checkpointer:
     return Saved(checkpointer.restore(path.absolute(), abstract), notes)
 
 
@@ -81,13 +119,18 @@ def save(
 ) -> pathlib.Path:
   """Saves the state after `step` updates and drops all but the newest two.
 
+  Those of later steps were damaged, or will be written anew.
+
   Raises:
     NoSpace: the disk is full; what was there stays.
   """
   path = step_path(directory, step)
   _write(path, state, notes or {})
-  for old in steps(directory)[:-KEEP]:
-    storage.remove(step_path(directory, old))
+  there = steps(directory)
+  kept = [other for other in there if other <= step][-KEEP:]
+  for other in there:
+    if other not in kept:
+      storage.remove(step_path(directory, other))
   return path
 
 

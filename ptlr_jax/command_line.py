@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from ptlr_jax import interruption, settings
+from ptlr_jax import interruption, settings, storage
 from ptlr_jax.errors import Diverged, InputError, NoSpace, Stopped
 
 USAGE = (
@@ -165,10 +165,16 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     sys.exit(_complain(error.lines, 2))
   except BrokenPipeError:
     # Whoever read our output has had enough; nothing more can be said.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _close_stdout()
     sys.exit(1)
   except (Diverged, NoSpace) as error:
     sys.exit(_complain([str(error)], 1))
+  except OSError as error:
+    if not storage.is_full(error):
+      raise
+    _close_stdout()
+    where = error.filename or "standard output"
+    sys.exit(_complain([f"{where}: no space left on the disk; make room"], 1))
   except Stopped as error:
     said = (
       f"stopped by {interruption.name()}: {error}; the same command goes on"
@@ -176,6 +182,11 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     sys.exit(_complain([said], interruption.exit_status()))
   except KeyboardInterrupt:
     sys.exit(_complain(["stopped by SIGINT"], 130))
+
+
+def _close_stdout() -> None:
+  """Else what is left to print would fail once more, at the exit."""
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(lines: Sequence[str], status: int) -> int:

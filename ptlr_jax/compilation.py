@@ -7,11 +7,12 @@ from typing import Any
 
 import jax
 
-from ptlr_jax import writers
+from ptlr_jax import storage, writers
 from ptlr_jax.progress import say
 
 OFF = "off"
 _SHORTEST = 0.1  # seconds of compiling that are worth a file
+_ROOM = 200e6  # bytes; a file that a full disk cuts off stays there for good
 
 
 def cache_directory(setting: str) -> Path | None:
@@ -42,6 +43,8 @@ def use_cache(setting: str) -> Path | None:
     directory = cache_directory(setting)
     if directory is not None:
       writers.make_writable(directory)
+      if (free := storage.free_space(directory)) < _ROOM:
+        raise OSError(0, f"only {storage.gigabytes(free)} are free there")
       jax.config.update("jax_compilation_cache_dir", str(directory))
   except (OSError, RuntimeError) as error:  # RuntimeError: no such home
     said = getattr(error, "strerror", None) or error

@@ -1,16 +1,18 @@
 """SIGTERM and SIGINT: a run ends where it can go on from, within seconds.
 
 While a phase trains a signal waits for the end of the step, whose state is
-saved; elsewhere it ends the run at once: whatever is written, is written whole
-or not at all. Where a step or a compilation takes longer than `GRACE` seconds
-the process ends without that, and the checkpoint before is the one to go on
-from.
+saved, and while a checkpoint is read or written for the end of that; elsewhere
+it ends the run at once: whatever is written, is written whole or not at all.
+Where that takes longer than `GRACE` seconds, as a compilation may, the process
+ends without it, and the checkpoint before is the one to go on from.
 """
 
 import contextlib
 import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from ptlr_jax.errors import Stopped
@@ -24,15 +26,18 @@ class _Watch:
   """What the process knows of signals; one, as there is one process."""
 
   def __init__(self):
-    self.asked: signal.Signals | None = None
+    self.asked: signal.Signals | None = None  # in what is watched now
+    self.last: signal.Signals | None = None
     self.waits = 0  # how many `deferred` are entered
 
   def __call__(self, number: int, _) -> None:
     """The handler, in the main thread between two of its instructions."""
-    again, self.asked = self.asked, signal.Signals(number)
-    if again and number == signal.SIGINT:
-      _leave(number, "stopped at once")
-    if not again and not self.waits:
+    if self.asked:
+      if number == signal.SIGINT:
+        _leave(number, "stopped at once")
+      return
+    self.asked = self.last = signal.Signals(number)
+    if not self.waits:
       raise Stopped(KEPT)
 
 
@@ -40,27 +45,24 @@ _watch = _Watch()
 
 
 def _leave(number: int, said: str) -> None:
-  os.write(
-    2,
-    f"ptlr_jax: {said}; the same command goes on from what was "
-    "saved before\n".encode(),
-  )
+  line = f"ptlr_jax: {said}; the same command goes on from what was saved\n"
+  os.write(2, line.encode())
   os._exit(128 + number)
 
 
 def asked() -> bool:
-  """Whether a signal has asked the run to end."""
+  """Whether a signal has asked what is watched to end."""
   return _watch.asked is not None
 
 
 def name() -> str:
-  """The signal's name."""
-  return _watch.asked.name if _watch.asked else ""
+  """The signal that ended what was watched last."""
+  return _watch.last.name if _watch.last else ""
 
 
 def exit_status() -> int:
   """As shells have it for a process that a signal ended."""
-  return 128 + (_watch.asked or signal.SIGTERM)
+  return 128 + (_watch.last or signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -75,39 +77,56 @@ def deferred() -> Iterator[None]:
     raise Stopped(KEPT)
 
 
+def _ends_in_time(reading: int, over: threading.Event) -> None:
+  """Ends the process `GRACE` seconds after a signal, or at a second SIGINT,
+  even where the main thread is deep in XLA."""
+  first, deadline = 0, float("inf")
+  while not over.is_set():
+    left = max(0.0, min(deadline - time.monotonic(), 3600.0))
+    if not select.select([reading], [], [], left)[0]:
+      if time.monotonic() >= deadline:
+        _leave(first, f"what was under way did not end within {GRACE:g} s")
+      continue
+    for number in os.read(reading, 64):
+      if first and number == signal.SIGINT:
+        _leave(number, "stopped at once")
+      if not first and number in SIGNALS:
+        first, deadline = number, time.monotonic() + GRACE
+
+
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
   """Ends what runs inside with `Stopped` when a signal asks for it.
 
-  In a thread other than the main one, which gets no signals, it does nothing.
+  A signal that was ignored before, as under nohup, still is. In a thread other
+  than the main one, which gets no signals, it does nothing.
   """
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-  _watch.asked = None
+  _watch.asked = _watch.last = None
   over = threading.Event()
   reading, writing = os.pipe()
   os.set_blocking(writing, False)
-
-  def watch() -> None:
-    """Sees a signal even where the main thread is deep in XLA."""
-    while byte := os.read(reading, 1):
-      if byte[0] in SIGNALS:
-        if not over.wait(GRACE):
-          _leave(byte[0], f"no step ended within {GRACE:g} s of the signal")
-        return
-
-  watcher = threading.Thread(target=watch, daemon=True, name="signals")
+  watcher = threading.Thread(
+    target=_ends_in_time, args=(reading, over), daemon=True, name="signals"
+  )
   watcher.start()
-  before = {number: signal.signal(number, _watch) for number in SIGNALS}
+  before = {number: signal.getsignal(number) for number in SIGNALS}
+  # None: whoever set it did so in C, and gets it no more.
+  ours = [n for n, how in before.items() if how not in (signal.SIG_IGN, None)]
+  for number in ours:
+    signal.signal(number, _watch)
   wakeup = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
   try:
     yield
   finally:
+    _watch.asked = None
     over.set()
     signal.set_wakeup_fd(wakeup)
-    for number, handler in before.items():
-      signal.signal(number, handler)
-    os.close(writing)
+    for number in ours:
+      signal.signal(number, before[number])
+    os.write(writing, b"\0")  # wakes the watcher up
     watcher.join()
+    os.close(writing)
     os.close(reading)

@@ -126,6 +126,8 @@ def gaps(labels: Sequence[PseudoLabels], data: Dataset) -> list[str]:
   for label in labels:
     frames += label.labels[label.selected].sum(0)
   said = []
+  if not frames.any():
+    return ["no frame of any video is labelled"]
   if empty := sum(not label.selected.any() for label in labels):
     said.append(f"{empty} of {len(labels)} videos have no labelled frame")
   taught = sorted({c for video in data.train for c in video.labels})

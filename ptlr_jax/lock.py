@@ -11,9 +11,11 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,20 +26,28 @@ from ptlr_jax.progress import say
 FILE = ".lock"
 BEAT = 20.0  # seconds
 SILENT = 120.0  # seconds without a beat, after which another host's is stale
+SETTLED = 0.5  # seconds in which others that saw the same would have written
+
+
+def _read(path: str) -> str:
+  """A file of the kernel's, or a link; "" on a system without it."""
+  try:
+    if os.path.islink(path):
+      return os.readlink(path)
+    return Path(path).read_text().strip()
+  except OSError:
+    return ""
 
 
 def _began(pid: int) -> str:
   """When a process of this host began, in the kernel's ticks; "" if gone."""
-  try:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-  except OSError:
-    return ""
-  return "" if fields[0] in "ZX" else fields[19]
+  fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+  return fields[19] if fields and fields[0] not in "ZX" else ""
 
 
 def _is_alive(pid: int, began: str) -> bool:
   """Whether a process of this host runs, and is the one that began then."""
-  if Path("/proc/self/stat").exists():
+  if _read("/proc/self/stat"):
     now = _began(pid)
     return bool(now) and (not began or now == began)
   try:
@@ -50,13 +60,17 @@ def _is_alive(pid: int, began: str) -> bool:
 
 
 def _us() -> dict[str, Any]:
-  """What the lock says of this process."""
+  """What the lock says of this process; `kernel` are the boot and the
+  namespace in which its pid means something."""
+  boot = _read("/proc/sys/kernel/random/boot_id")
   return {
     "host": socket.gethostname(),
+    "kernel": f"{boot} {_read('/proc/self/ns/pid')}",
     "pid": os.getpid(),
     "began": _began(os.getpid()),
     "job": os.environ.get("SLURM_JOB_ID", ""),
-    "restarts": os.environ.get("SLURM_RESTART_COUNT", "0"),
+    "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+    "token": secrets.token_hex(8),  # of this one hold
   }
 
 
@@ -65,7 +79,7 @@ def _holder(file: int) -> dict[str, Any]:
   try:
     found = json.loads(os.pread(file, 4096, 0))
     return {key: type(own)(found[key]) for key, own in _us().items()}
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
     return {}
 
 
@@ -75,80 +89,128 @@ def _age(path: Path) -> float:
     return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
 
 
-def _is_stale(path: Path, holder: dict[str, Any]) -> bool:
-  """Whether nobody holds a lock that the kernel lets us have."""
+def _is_here(holder: dict[str, Any]) -> bool:
+  """Whether we would see the holder if it were alive."""
+  us = _us()
+  return all(holder[key] == us[key] for key in ("host", "kernel"))
+
+
+def _why_stale(path: Path, holder: dict[str, Any]) -> str:
+  """Why nobody holds a lock that the kernel lets us have; "" if one may."""
   us = _us()
   if not holder:
-    return True
-  if holder["host"] == us["host"]:
-    return not _is_alive(holder["pid"], holder["began"])
-  requeued = holder["job"] == us["job"] and holder["restarts"] != us["restarts"]
-  if us["job"] and requeued:  # the job's earlier processes are over
-    return True
-  return _age(path) > SILENT
+    return "it names nobody"
+  if _is_here(holder):
+    return "" if _is_alive(holder["pid"], holder["began"]) else "which is over"
+  ours = us["job"] and holder["job"] == us["job"]
+  if ours and holder["restarts"] < us["restarts"]:
+    return "which was before this job was requeued"
+  age = _age(path)
+  return f"not heard of for {age:.0f} s" if age > SILENT else ""
 
 
-def _lock(file: int) -> bool:
-  """Locks a file for the kernel; false where another process has it."""
+def _lock(file: int) -> bool | None:
+  """Locks a file for the kernel; False where another process has it, None on a
+  file system without locks."""
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     return False
-  except OSError:  # a file system without locks
-    pass
+  except OSError:
+    return None
   return True
 
 
-def _acquire(directory: Path) -> int:
+def _is_ours(path: Path, file: int) -> bool:
+  """Whether the lock is still the file that we opened."""
+  try:
+    return os.path.samestat(os.fstat(file), path.stat())
+  except FileNotFoundError:
+    return False
+
+
+def _acquire(directory: Path) -> tuple[int, dict[str, Any]]:
   path = directory / FILE
   while True:
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-      free = _lock(file)
-      holder = _holder(file)
-      if not free or not _is_stale(path, holder):
-        raise _refusal(path, holder)
-      # Its former holder may have removed it in between.
-      if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-        if holder:
-          say(
-            f"{path}: left by process {holder['pid']} on {holder['host']}, "
-            "which is over; taken over"
-          )
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(_us()).encode(), 0)
-        return file
+      locked = _lock(file)
+      if _is_ours(path, file):  # else its holder has removed it in between
+        return _taken(path, file, locked)
     except BaseException:
       os.close(file)
       raise
     os.close(file)
 
 
+def _taken(
+  path: Path, file: int, locked: bool | None
+) -> tuple[int, dict[str, Any]]:
+  if locked is None and not _holder(file):
+    time.sleep(SETTLED)  # somebody may be about to write into it
+  holder, empty = _holder(file), not os.fstat(file).st_size
+  why = _why_stale(path, holder)
+  if locked is False or not why:
+    raise _refusal(path, holder)
+  if holder:
+    pid, host = holder["pid"], holder["host"]
+    say(f"{path}: left by process {pid} on {host}, {why}; taken over")
+  elif not empty:
+    say(f"{path}: {why}; taken over")
+  us = _us()
+  try:
+    os.ftruncate(file, 0)
+    os.pwrite(file, json.dumps(us).encode(), 0)
+    os.fsync(file)
+  except OSError:  # a full disk
+    path.unlink(missing_ok=True)
+    raise
+  if locked is None:
+    time.sleep(SETTLED)
+    if _holder(file) != us:  # another did the same, and was the last
+      raise _refusal(path, _holder(file))
+  return file, us
+
+
 def _refusal(path: Path, holder: dict[str, Any]) -> InputError:
-  who = "another process"
+  who, hint = "another process", ""
   if holder:
     who = f"process {holder['pid']} on {holder['host']}"
     who += f" (SLURM job {holder['job']})" if holder["job"] else ""
+    if not _is_here(holder):
+      hint = f"; if it has died there, its lock ends after {SILENT:g} s"
   return InputError(
     f"{path.parent}: expected no other run in this folder, {who} is at it; "
-    f"wait for its end or give another --workdir (where it has died on another "
-    f"host, the lock ends by itself after {SILENT:g} s)"
+    f"wait for its end or give another --workdir{hint}"
   )
+
+
+def _lost(path: Path) -> None:
+  said = (
+    f"ptlr_jax: {path}: another process has taken over this folder; ended\n"
+  )
+  os.write(2, said.encode())
+  os._exit(1)
 
 
 @contextlib.contextmanager
 def held(directory: Path) -> Iterator[None]:
   """Holds the lock of a workdir, which is there.
 
+  Where another host takes it over, as it does of a machine that was suspended,
+  this process ends at its next beat.
+
   Raises:
     InputError: another process holds it; its pid and host are named.
   """
-  file, over = _acquire(directory), threading.Event()
-  path = directory / FILE
+  file, us = _acquire(directory)
+  path, over = directory / FILE, threading.Event()
 
   def beat() -> None:
     while not over.wait(BEAT):
       with contextlib.suppress(OSError):
+        if not _is_ours(path, file) or _holder(file) != us:
+          _lost(path)
         os.utime(path)
 
   beating = threading.Thread(target=beat, daemon=True, name="lock")
@@ -159,5 +221,6 @@ def held(directory: Path) -> Iterator[None]:
     over.set()
     beating.join()
     with contextlib.suppress(OSError):
-      path.unlink()
+      if _is_ours(path, file) and _holder(file) == us:
+        path.unlink()
     os.close(file)

@@ -9,7 +9,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def commit() -> str | None:
 
   def git(*command: str) -> str:
     return subprocess.run(
-      ["git", "-C", str(root), *command],
+      # Without a lock, which a kill would leave in the user's repository.
+      ["git", "--no-optional-locks", "-C", str(root), *command],
       capture_output=True,
       text=True,
       check=True,
@@ -79,13 +80,24 @@ def of(config: Any, data: Dataset, device: Mapping[str, Any]) -> dict[str, Any]:
 def read(directory: Path) -> list[dict[str, Any]]:
   """What each start of a run was made with; none of a damaged file."""
   path = directory / FILE
-  if not path.exists():
-    return []
   try:
-    return writers.read_json(path)["starts"]
-  except Damaged as error:
-    say(f"{error}; earlier starts are forgotten")
+    return writers.read_json(path)["starts"] if path.exists() else []
+  except Damaged:
     return []
+
+
+def mend(directory: Path, known: Sequence[Mapping[str, Any]]) -> None:
+  """Writes a damaged file anew, from what else is `known` of the starts."""
+  path = directory / FILE
+  try:
+    if path.exists():
+      writers.read_json(path)
+  except Damaged as error:
+    say(
+      f"{error}; written anew with the {len(known)} kinds of starts that "
+      "metrics.json names"
+    )
+    writers.write_json(path, {"starts": list(known)})
 
 
 def record(directory: Path, made_with: Mapping[str, Any]) -> None:

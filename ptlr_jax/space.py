@@ -20,17 +20,18 @@ def needed(run: Run) -> float:
   """Bytes that the missing phases of a run are about to write, at the most.
 
   Of a phase that trains the final parameters stay; while it trains there are
-  `checkpoints.KEEP` states and the one that is being written.
+  `checkpoints.KEEP` states and the one that is being written, of which some may
+  be there already.
   """
   missing = [
     phase
     for phase in phases(run.config)
-    if not all(path.exists() for path in run.files.paths(phase))
+    if not run.files.is_done(phase, told="")
   ]
   if not missing:
     return 0.0
   key = jax.random.key(0)
-  kept, passing = _REST, 0.0
+  kept, passing, there = _REST, 0.0, 0.0
   for phase in missing:
     if phase.kind == "train":
       params = jax.eval_shape(
@@ -40,13 +41,15 @@ def needed(run: Run) -> float:
       size = checkpoints.nbytes(params)
       kept += size
       passing = max(passing, (checkpoints.KEEP + 1) * _STATE * size)
+      saved = checkpoints.steps(run.files.checkpoint_dir(phase.name))
+      there += len(saved[-checkpoints.KEEP :]) * _STATE * size
     elif phase.kind == "labels":
       columns = len(run.data.classes) + 1
       frames = sum(video.num_segments for video in run.data.train)
       kept += frames * ((columns + 7) // 8 + 1)
     elif phase.kind == "detect":
       kept += len(run.data.test) * len(rows(run.config)) * _DETECTIONS
-  return kept + passing
+  return kept + max(0.0, passing - there)
 
 
 def check(runs: Sequence[Run]) -> None:

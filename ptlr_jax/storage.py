@@ -42,16 +42,25 @@ def gigabytes(size: float) -> str:
 
 def free_space(path: Path) -> int:
   """Bytes that can be written below a path, which need not be there yet."""
-  there = next(p for p in (path, *path.absolute().parents) if p.exists())
-  return shutil.disk_usage(there).free
+  return shutil.disk_usage(_there(path)).free
+
+
+def _there(path: Path) -> Path:
+  return next(p for p in (path, *path.absolute().parents) if p.exists())
 
 
 def no_space(path: Path, needed: float) -> NoSpace:
   """What is said where `needed` bytes have no room at a path."""
+  free, files = free_space(path), os.statvfs(_there(path))
+  why = "no space left on the disk"
+  if files.f_files and not files.f_favail:
+    why = "no more files can be made on the disk (it has no inodes left)"
+  elif free >= needed:
+    why = "the disk takes no more, though it has room: a quota may be used up"
   return NoSpace(
-    f"{path}: no space left on the disk: {gigabytes(needed)} are to be "
-    f"written, {gigabytes(free_space(path))} are free; make room and give the "
-    "same command again, all that was written before is kept"
+    f"{path}: {why}: {gigabytes(needed)} are to be written, {gigabytes(free)} "
+    "are free; make room and give the same command again, all that was written "
+    "before is kept"
   )
 
 
@@ -100,8 +109,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
       temporary.replace(path)
+      sync(path.parent)
     finally:
       temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+  """Waits until a file, or the names in a folder, are on the disk itself."""
+  file = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(file)
+  except OSError as error:
+    if error.errno != errno.EINVAL:  # a file system without
+      raise
+  finally:
+    os.close(file)
 
 
 def seal(data: bytes) -> bytes:
@@ -145,6 +167,8 @@ def read_bytes(path: Path) -> bytes:
 
 def sealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
   """A JSON object with its version and digest; NaN is refused."""
+  if taken := {VERSION_KEY, DIGEST_KEY} & value.keys():
+    raise ValueError(f"expected an object without {taken}, which are ours")
   whole = {**value, VERSION_KEY: VERSION, DIGEST_KEY: PLACE.decode()}
   return seal(
     (json.dumps(whole, indent=indent, allow_nan=False) + "\n").encode()
@@ -185,19 +209,30 @@ def parsed_json(path: Path, data: bytes) -> dict[str, Any]:
 # Folders of files.
 
 
-def _digests(folder: Path) -> dict[str, str]:
-  """SHA-256 of every file of a folder but the list itself."""
+def _files(folder: Path) -> dict[str, Path]:
+  """The files of a folder but the list itself; hidden ones, which file systems
+  and desktops leave, are none of ours."""
   found = {}
   for file in sorted(folder.rglob("*")):
-    name = str(file.relative_to(folder))
-    if file.is_file() and name != MANIFEST:
-      with file.open("rb") as opened:
-        found[name] = hashlib.file_digest(opened, DIGEST_KEY).hexdigest()
+    name = file.relative_to(folder)
+    if file.is_file() and str(name) != MANIFEST and name.name[0] != ".":
+      found[str(name)] = file
+  return found
+
+
+def _digests(folder: Path) -> dict[str, str]:
+  """SHA-256 of every file of a folder."""
+  found = {}
+  for name, file in _files(folder).items():
+    with file.open("rb") as opened:
+      found[name] = hashlib.file_digest(opened, DIGEST_KEY).hexdigest()
   return found
 
 
 def seal_folder(folder: Path, notes: Mapping[str, Any]) -> None:
   """Writes the list of a folder's digests, and notes beside them."""
+  for file in _files(folder).values():
+    sync(file)
   whole = {"notes": dict(notes), "files": _digests(folder)}
   write_bytes(folder / MANIFEST, sealed_json(whole))
 
@@ -234,20 +269,16 @@ _UNFINISHED = re.compile(r"\..+(\.tmp-\d+|\.taken)")
 
 def leftovers(directory: Path) -> list[Path]:
   """What never became whole in a workdir."""
-  places = (".*", "labels/.*", "detections/.*", "checkpoints/*/.*")
+  places = (".*", "labels/.*", "detections/.*")
   found = [path for place in places for path in sorted(directory.glob(place))]
-  return [
-    path
-    for path in found
-    # In these folders orbax has names of its own, too.
-    if _UNFINISHED.fullmatch(path.name)
-    or path.parent.parent.name == "checkpoints"
-  ]
+  found = [path for path in found if _UNFINISHED.fullmatch(path.name)]
+  # Here orbax has names of its own, too.
+  return [*found, *sorted(directory.glob("checkpoints/*/.*"))]
 
 
 def remove(path: Path) -> None:
-  """Removes a file or a folder, or what is left of it."""
-  if path.is_dir():
+  """Removes a file, a link or a folder, or what is left of it."""
+  if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path, ignore_errors=True)
   else:
     path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """The jitted train step, and the loop that every phase runs."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,9 @@ from ptlr_jax.errors import Diverged
 Batch = Mapping[str, Any]
 Terms = dict[str, jax.Array]
 Loss = Callable[..., tuple[jax.Array, Terms]]
-AHEAD = 4  # updates that may be queued behind the one that runs
+# Updates that may be queued behind the one that runs, unless one takes longer
+# than so many seconds: a signal has to wait for them all.
+AHEAD, SLOW = 4, 0.5
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -211,6 +214,7 @@ def fit(
   """
   unlogged: list[Any] = list(pending)
   start = int(state.step) if start is None else start
+  ahead, before = AHEAD, time.monotonic()
   for i in range(start, steps):
     state, terms = step_fn(state, batch_at(i), key)
     unlogged.append(terms)
@@ -219,9 +223,10 @@ def fit(
     if saving or due(done, log_every, steps):
       on_log(done, _means(_fetched(unlogged, done)))
       unlogged = []
-    elif len(unlogged) > AHEAD:
-      # Else a signal would wait for all that has been queued.
-      jax.block_until_ready(unlogged[-1 - AHEAD])
+    elif len(unlogged) > ahead:
+      jax.block_until_ready(unlogged[-1 - ahead])
+    now = time.monotonic()
+    ahead, before = (0 if now - before > SLOW else AHEAD), now
     stop = stopping()
     if saving or stop:
       on_checkpoint(done, state, _fetched(unlogged, done))

@@ -157,7 +157,7 @@ class Training:
 
   def diverged(self, error: Diverged) -> Diverged:
     """The error with the phase, the batch, and what can be done."""
-    saved = checkpoints.steps(self.directory)
+    saved = checkpoints.sound_steps(self.directory)
     good = (
       f"{checkpoints.step_path(self.directory, saved[-1])}"
       if saved
@@ -273,8 +273,11 @@ def _fit(
         **how,
       )
   except Stopped:
+    if not saved:
+      raise
     where = checkpoints.step_path(training.directory, saved)
-    raise Stopped(f"{name} is saved at step {saved} in {where}") from None
+    rest = " and so are the other seeds" if name != training.phase.name else ""
+    raise Stopped(f"{name} is saved at step {saved} in {where}{rest}") from None
   finally:
     bar.close()
 

@@ -78,7 +78,7 @@ def opened(runs: Mapping[Path, FrozenConfigDict]) -> Iterator[None]:
         stack.enter_context(lock.held(directory))
       except OSError as error:
         if storage.is_full(error):
-          raise storage.no_space(directory, 0) from error
+          raise storage.no_space(directory / lock.FILE, 4096) from error
         raise InputError(
           f"--workdir={directory}: cannot be written ({error.strerror}); "
           "choose another folder"
@@ -97,6 +97,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
   """
   path = directory / CONFIG
   said = settings.portable(config)
+  provenance.mend(directory, (finished(directory) or {}).get("made_with", ()))
   # A run that was refused before it did anything may be put right in place.
   if not any((directory / name).exists() for name in _TRACES):
     (directory / provenance.FILE).unlink(missing_ok=True)
@@ -143,7 +144,7 @@ def is_whole(directory: Path, config: FrozenConfigDict) -> bool:
     return False
   files = Artefacts(config, directory)
   paths = [path for phase in phases(config) for path in files.paths(phase)]
-  return all([files.is_sound(path) for path in paths if path.exists()])
+  return all([files.is_sound(path, told="") for path in paths if path.exists()])
 
 
 def table(metrics: dict[str, Any]) -> str:

@@ -89,7 +89,9 @@ def check_labels(path: pathlib.Path) -> bytes:
 
 
 def _is_bare(data: bytes) -> bool:
-  """Whether it is a sound zip file without a comment."""
+  """Whether it is a sound zip file without a comment, which says so itself."""
+  if not data.endswith(b"\0\0"):  # the length of its comment
+    return False
   try:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
       return not archive.comment and archive.testzip() is None
@@ -155,10 +157,12 @@ class MetricsLog:
     """Drops what is not as it was written; how many lines besides one that was
     cut off at the end."""
     lines = self._lines()
-    bad = [i for i, (_, values) in enumerate(lines) if values is None]
+    bad = sum(values is None for _, values in lines)
     if bad:
+      cut = not self.path.read_bytes().endswith(b"\n")
       self._rewrite([values for _, values in lines if values is not None])
-    return len([i for i in bad if i < len(lines) - 1])
+      bad -= cut
+    return bad
 
   def rewind(self, phase: str, step: int) -> None:
     """Forgets what `phase` wrote after `step`, before it goes on from there."""

@@ -37,7 +37,7 @@ TABLE = {
   "ablations": "numpy scipy published",
   "published": "",
   "table_formats": "ablations",
-  "command_line": "absl ml_collections interruption settings errors",
+  "command_line": "absl ml_collections interruption settings storage errors",
   "interruption": "errors",
   "settings": (
     "ml_collections data.layouts data.source errors evaluation.ambiguity "
@@ -66,8 +66,8 @@ TABLE = {
   ),
   "pipeline": (
     "ml_collections numpy artefacts checkpoints compilation detection "
-    "labelling networks phases progress provenance pseudo_labels resident training writers "
-    "data.annotations"
+    "labelling networks phases progress provenance pseudo_labels resident "
+    "training writers data.annotations"
   ),
   "space": "jax checkpoints phases pipeline progress storage",
   "training": (
@@ -82,9 +82,9 @@ TABLE = {
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "jax flax numpy optax errors",
   "resident": "jax numpy data.annotations",
-  "compilation": "jax progress writers",
+  "compilation": "jax progress storage writers",
   "optimizer": "jax optax",
-  "checkpoints": "jax orbax errors progress storage",
+  "checkpoints": "jax orbax errors interruption progress storage",
   "stages": (
     "jax flax losses scale models.basnet models.layers models.ots models.rts"
   ),

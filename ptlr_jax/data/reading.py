@@ -278,6 +278,7 @@ def _features(
   on_disk = size > options.memory_gb * 1e9
   found: dict[str, Mapping[str, np.ndarray]] = {}
   digests: dict[str, bytes] = {}
+  same: list[str] = []  # files of which all segments are alike
   for i, parts in source.parts.items():
     length = lengths.get(i)
     found[i] = DiskFeatures(parts, length or 0)
@@ -287,9 +288,16 @@ def _features(
     if options.check_finite:
       for stream, x in loaded.items():
         check_finite(parts[stream].where, x, problems)
+        if len(x) > 1 and (x == x[0]).all():
+          same.append(parts[stream].where)
     if not problems:
       digests[i] = digest.features_digest(loaded)
       found[i] = found[i] if on_disk else loaded
+  if same:
+    source.notes.append(
+      f"{same[0]}: all segments have the same features, in which nothing can "
+      f"be localised ({len(same)} such files)"
+    )
   known = len(digests) == len(source.parts)
   return found, on_disk, digest.combined(digests) if known else ""
 
