@@ -13,6 +13,9 @@ the writing of a checkpoint, a third inside the writing of another file (labels,
 detections, metrics, provenance), of which half is then on the disk. Where the
 drawn write does not come, since all that is left is shorter, the run ends
 undisturbed and the chain with it.
+
+With --signal=TERM or INT the moments are times, the run has to end with status
+143 or 130 by itself, and how long that took is printed.
 """
 
 import argparse
@@ -145,16 +148,25 @@ def draw(rng: random.Random, kind: str, whole: float, writes: int) -> dict:
   return {"kind": kind, "count": count, "where": rng.uniform(0, most)}
 
 
-def kill(workdir: Path, flags: list[str], how: dict) -> bool:
-  """Starts the command and has it killed; whether it was."""
-  process = start(workdir, flags, how)
+def kill(
+  workdir: Path, flags: list[str], how: dict, number: signal.Signals
+) -> float | None:
+  """Starts the command and has it killed; seconds to its end, None where it
+  ended before."""
+  process, asked = start(workdir, flags, how), time.monotonic()
   try:
     process.wait(how["where"] if how["kind"] == "time" else None)
   except subprocess.TimeoutExpired:
-    process.kill()
-  if process.wait() not in (0, -signal.SIGKILL):
-    raise SystemExit(f"{workdir}.log: the command failed")
-  return process.returncode != 0
+    process.send_signal(number)
+    asked = time.monotonic()
+  ended = process.wait()
+  if ended == 0:
+    return None
+  # What came before the handler was there ends as any process does.
+  killed = number == signal.SIGKILL
+  if ended not in ((-number,) if killed else (128 + number, -number)):
+    raise SystemExit(f"{workdir}.log: the command failed with {ended}")
+  return time.monotonic() - asked
 
 
 def newest(workdir: Path) -> str:
@@ -175,6 +187,9 @@ def main() -> None:
   parser.add_argument("--kills", type=int, default=50)
   parser.add_argument("--chain", type=int, default=10)
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument(
+    "--signal", choices=("KILL", "TERM", "INT"), default="KILL"
+  )
   args, flags = parser.parse_known_args()
   flags = [f"--config={args.config}", *flags]
   root, rng = args.workdir.absolute(), random.Random(args.seed)
@@ -187,15 +202,20 @@ def main() -> None:
   whole = time.monotonic() - begun
   expected = contents(root / "undisturbed")
   print(f"undisturbed: {whole:.0f} s, {len(expected)} artefacts", flush=True)
+  number = signal.Signals[f"SIG{args.signal}"]
+  kinds = KINDS if number == signal.SIGKILL else KINDS[:1]
   done, equal, chains = collections.Counter(), 0, 0
+  spent: list[float] = []
   while done.total() < args.kills:
     workdir, killed = root / f"chain-{chains}", 0
-    while killed < min(args.chain, args.kills - done.total() + killed):
-      kind = KINDS[done.total() % len(KINDS)]
+    while killed < args.chain and done.total() < args.kills:
+      kind = kinds[done.total() % len(kinds)]
       # A start and what it has to do again are paid for every kill.
       how = draw(rng, kind, whole / 2, 4 if kind == "checkpoint" else 3)
-      if not kill(workdir, flags, how):
+      seconds = kill(workdir, flags, how, number)
+      if seconds is None:
         break
+      spent.append(seconds)
       done[kind] += 1
       killed += 1
       where = ", ".join(f"{k} {v:.3g}" for k, v in how.items() if k != "kind")
@@ -211,11 +231,13 @@ def main() -> None:
     equal, chains = equal + (not wrong), chains + 1
     word = f"DIFFERENT: {', '.join(wrong)}" if wrong else "equal"
     print(f"chain {chains - 1}: {killed} kills survived, {word}", flush=True)
-  kinds = ", ".join(f"{done[kind]} in {kind}" for kind in KINDS)
+  said = ", ".join(f"{done[kind]} in {kind}" for kind in kinds)
   print(
-    f"{done.total()} kills ({kinds}) in {chains} chains; {equal} of {chains} "
-    "end with the same bytes"
+    f"{done.total()} SIG{args.signal} ({said}) in {chains} chains; {equal} of "
+    f"{chains} end with the same bytes"
   )
+  if number != signal.SIGKILL:
+    print(f"from the signal to the end: at most {max(spent):.1f} s")
   sys.exit(equal != chains)
 
 

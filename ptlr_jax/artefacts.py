@@ -114,16 +114,23 @@ class Artefacts:
       return False
     return self.is_sound(target)
 
+  def adopt_from(self, directory: Path) -> list[str]:
+    """Takes over what the run in a folder has alike; see `adopt`.
+
+    Raises:
+      Damaged, OtherVersion: its configuration.
+    """
+    said = writers.read_json(directory / "config.json")
+    return self.adopt(Artefacts(FrozenConfigDict(said), directory))
+
   def adopt_neighbours(self) -> None:
     """Takes over what the runs in the folders beside this one have alike."""
     for path in sorted(self.directory.parent.glob("*/config.json")):
-      if path.parent == self.directory:
-        continue
-      try:
-        config = FrozenConfigDict(writers.read_json(path))
-        self.adopt(Artefacts(config, path.parent))
-      except (Damaged, OtherVersion) as error:
-        say(f"{error.lines[0]}; nothing more is taken over from there")
+      if path.parent != self.directory:
+        try:
+          self.adopt_from(path.parent)
+        except (Damaged, OtherVersion) as error:
+          say(f"{error.lines[0]}; nothing more is taken over from there")
 
   def clear_leftovers(self) -> None:
     """Removes what a stop in the middle of writing left, and tells it; only

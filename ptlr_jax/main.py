@@ -1,6 +1,9 @@
 """From features to detections and an mAP table: the main command.
 
 python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
+
+With --reuse=OTHER the phases that the run in OTHER has done alike, as those
+before a setting that differs, are taken from there.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,21 +15,27 @@ from ptlr_jax import command_line, interruption, workdir
 from ptlr_jax.errors import Diverged
 from ptlr_jax.progress import say
 
+USAGE = command_line.USAGE.replace(
+  "--workdir=DIR", "--workdir=DIR [--reuse=OTHER_DIR]"
+)
+
 
 def run(argv: Sequence[str]) -> None:
   """Starts a run, goes on with one, or shows a finished one again."""
-  config, directory, _ = command_line.parse(argv)
+  config, directory, said = command_line.parse(argv, USAGE, {"reuse": ""})
   runs = workdir.runs_of(config, directory)
   with interruption.watched(), workdir.opened(runs):
     if all(workdir.is_whole(*one) for one in runs.items()):
       say(f"{directory}: finished before; nothing to do")
     else:
-      _go_on(config, runs)
+      _go_on(config, runs, Path(said["reuse"]) if said["reuse"] else None)
     _show(runs)
 
 
 def _go_on(
-  config: FrozenConfigDict, runs: Mapping[Path, FrozenConfigDict]
+  config: FrozenConfigDict,
+  runs: Mapping[Path, FrozenConfigDict],
+  reuse: Path | None,
 ) -> None:
   # These import JAX, which a finished run spares.
   from ptlr_jax import startup
@@ -43,7 +52,7 @@ def _go_on(
     f"{len(data.classes)} classes"
   )
   try:
-    seeds.run(runs, data)
+    seeds.run(runs, data, reuse)
   except Diverged:  # the other seeds are worth showing
     _show(runs)
     raise
@@ -57,7 +66,7 @@ def _show(runs: Iterable[Path]) -> None:
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", command_line.USAGE)
+  command_line.execute(run, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

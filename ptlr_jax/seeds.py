@@ -12,14 +12,20 @@ from ml_collections import FrozenConfigDict
 
 from ptlr_jax import space, training
 from ptlr_jax.data.annotations import Dataset
-from ptlr_jax.errors import Diverged
+from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.phases import Phase, phases
 from ptlr_jax.pipeline import Run
 from ptlr_jax.progress import say
 
 
-def run(configs: Mapping[Path, FrozenConfigDict], data: Dataset) -> None:
+def run(
+  configs: Mapping[Path, FrozenConfigDict],
+  data: Dataset,
+  reuse: Path | None = None,
+) -> None:
   """Runs what is missing of {workdir: configuration}; see `workdir.runs_of`.
+
+  What `reuse`, a workdir of one or more runs, has alike is taken from there.
 
   Raises:
     Diverged: a loss or gradient of a seed is not finite; the other seeds are
@@ -30,6 +36,8 @@ def run(configs: Mapping[Path, FrozenConfigDict], data: Dataset) -> None:
   runs = [Run(config, data, path) for path, config in configs.items()]
   for one in runs:
     one.record()
+    if reuse is not None:
+      _reuse(one, reuse)
   space.check(runs)
   if len(runs) == 1:
     runs[0].run()
@@ -45,6 +53,19 @@ def run(configs: Mapping[Path, FrozenConfigDict], data: Dataset) -> None:
         one.finish(phase)
   if failed:
     raise Diverged("; ".join(failed))
+
+
+def _reuse(one: Run, reuse: Path) -> None:
+  """Takes over what was done alike, of the same seed where there are more."""
+  own = reuse / f"seed-{one.config.seed}"
+  source = own if own.is_dir() else reuse
+  if not (source / "config.json").exists():
+    raise InputError(
+      f"--reuse={reuse}: expected the workdir of a run, came a folder without "
+      "config.json; give another or leave it out"
+    )
+  taken = one.files.adopt_from(source)
+  say(f"{source}: {', '.join(taken) or 'nothing'} taken over from there")
 
 
 def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:

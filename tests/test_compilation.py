@@ -195,3 +195,42 @@ def test_off_keeps_nothing(tmp_path):
   )
   assert done.stdout.splitlines() == ["12.0", "hits 0", "misses 0"]
   assert list(tmp_path.iterdir()) == []
+
+
+DAMAGED = """
+import pathlib, random, sys, warnings
+import jax
+from ptlr_jax import compilation
+
+folder, rng = pathlib.Path(sys.argv[1]), random.Random(0)
+assert compilation.use_cache(str(folder)) == folder
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+x = jax.numpy.arange(64.0).reshape(8, 8)
+program = lambda x: (jax.numpy.tanh(x @ x.T) + jax.numpy.sort(x)).sum()
+wanted = float(jax.jit(program)(x))
+(path,) = folder.glob("jit__lambda*-cache")
+whole, noticed = path.read_bytes(), 0
+for _ in range(40):
+  data, at = bytearray(whole), rng.randrange(8 * len(whole))
+  data[at // 8] ^= 1 << at % 8
+  path.write_bytes(rng.choice([bytes(data), whole[: at // 8]]))
+  jax.clear_caches()
+  with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    assert float(jax.jit(program)(x)) == wanted
+  noticed += any("Error reading" in str(warning.message) for warning in said)
+print(noticed)
+"""
+
+
+def test_a_program_that_was_damaged_is_told_and_compiled_again(tmp_path):
+  """By bits that are turned, and by a kill while it was written."""
+  done = subprocess.run(
+    [sys.executable, "-c", DAMAGED, str(tmp_path)],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == "40\n"

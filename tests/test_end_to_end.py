@@ -1,6 +1,5 @@
 """Whole runs at the smallest size: artefacts, resuming, options."""
 
-import shutil
 import signal
 from collections import defaultdict
 
@@ -211,16 +210,10 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
 
 def test_detection_options_need_no_new_training(finished, cache, tmp_path):
   directory = tmp_path / "run"
-  for name in ("checkpoints", "labels"):
-    shutil.copytree(finished / name, directory / name)
-  config = _read(finished, "config.json")
-  config["detect"] |= {"class_scores": "ptlr", "cas": "minmax"}
-  config["detect"] |= {"contrast": "thresholded"}
-  config["detect"]["sources"] = ["ots", "rts", "ilg"]
-  writers.write_json(directory / "config.json", config)
   said = _run(
     directory,
     cache,
+    f"--reuse={finished}",
     "--config.detect.class_scores=ptlr",
     "--config.detect.cas=minmax",
     "--config.detect.contrast=thresholded",
@@ -230,7 +223,7 @@ def test_detection_options_need_no_new_training(finished, cache, tmp_path):
     line.split()[0] for line in said.splitlines() if "done before" in line
   ]
   assert sorted(phases) == sorted(TRAINED + LABELS)
-  assert not (directory / "metrics.jsonl").exists()
+  assert _log(directory) == _log(finished)
   old, new = (_read(d, "detections.json") for d in (finished, directory))
   assert old["results"].keys() == new["results"].keys()
   assert old["results"] != new["results"]
