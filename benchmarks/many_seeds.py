@@ -25,6 +25,7 @@ from ptlr_jax.data.loading import load  # noqa: E402
 from ptlr_jax.phases import phases  # noqa: E402
 from ptlr_jax.pipeline import Run  # noqa: E402
 from ptlr_jax.pseudo_labels import PseudoLabels  # noqa: E402
+from ptlr_jax.together import stacked  # noqa: E402
 
 USAGE = (
   "usage: python benchmarks/many_seeds.py --config=FILE [--counts=2,4,8] "
@@ -73,7 +74,7 @@ def rates(
 
   def at_once(i: int) -> None:
     nonlocal together
-    batch = training.stacked([source(i) for source in sources])
+    batch = stacked([source(i) for source in sources])
     together, _ = network.steps(together, batch, together_keys)
     jax.block_until_ready(together)
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ptlr_jax import settings
+from ptlr_jax import identity, settings
 
 
 class Phase(NamedTuple):
@@ -40,7 +40,7 @@ def fingerprints(config: Any) -> dict[str, str]:
   the same artefact, to the bit, or up to rounding where seeds were trained at
   once.
   """
-  flat = settings.flatten(config)
+  flat = settings.flatten(identity.portable(config))
   found: dict[str, str] = {}
 
   def add(name: str, sections: str, *reads: str, **values: Any) -> None:
@@ -79,5 +79,5 @@ def _under(flat: Mapping[str, Any], sections: list[str]) -> dict[str, Any]:
     key: value
     for key, value in flat.items()
     if any(key == s or key.startswith(f"{s}.") for s in sections)
-    and key not in settings.NEUTRAL
+    and key not in identity.NEUTRAL
   }

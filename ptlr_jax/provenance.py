@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptlr_jax import settings, writers
+from ptlr_jax import identity, writers
 from ptlr_jax.data import digest
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Damaged, InputError
@@ -71,7 +71,7 @@ def of(config: Any, data: Dataset, device: Mapping[str, Any]) -> dict[str, Any]:
     "commit": commit(),
     "device": dict(device),
     "data": digest.data_digest(data),
-    "config": settings.digest(config),
+    "config": identity.digest(config),
     "seed": config.seed,
     "deterministic": config.deterministic,
   }

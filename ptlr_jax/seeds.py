@@ -1,6 +1,6 @@
 """Several seeds of a configuration at once, each in a workdir of its own.
 
-Their training phases run as one program (`training.run_together`), the rest
+Their training phases run as one program (`together.run`), the rest
 one after the other. Each leaves what `main` with that seed alone leaves, so
 that either goes on with what the other has begun.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import space, training
+from ptlr_jax import space, together
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Diverged, InputError
 from ptlr_jax.phases import Phase, phases
@@ -72,7 +72,7 @@ def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
   """Trains a phase; the runs that can go on from it."""
   missing = [one for one in runs if not one.is_done(phase)]
   try:
-    training.run_together([one.training(phase) for one in missing])
+    together.run([one.training(phase) for one in missing])
     return runs
   except Diverged as error:
     say(f"{error}; each seed goes on alone")

@@ -1,8 +1,6 @@
 """A training phase of a run: where it starts, what it sees, what it leaves.
 
-Several runs that differ in their seed can take a phase together: their states
-and batches are stacked and one program updates them all (`train.make_steps`).
-Each leaves the log and the checkpoints that it would have left alone.
+Several runs can take a phase `together`.
 """
 
 import dataclasses
@@ -12,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
@@ -213,7 +210,7 @@ def run(training: Training, start: Start | None = None) -> None:
     return
   start = training.begin() if start is None else start
   try:
-    state = _fit(
+    state = fit(
       training,
       training.phase.name,
       training.network.step,
@@ -228,7 +225,7 @@ def run(training: Training, start: Start | None = None) -> None:
   training.finish(state)
 
 
-def _fit(
+def fit(
   training: Training,
   name: str,
   step: Callable[..., Any],
@@ -280,105 +277,3 @@ def _fit(
     raise Stopped(f"{name} is saved at step {saved} in {where}{rest}") from None
   finally:
     bar.close()
-
-
-def run_together(trainings: Sequence[Training]) -> None:
-  """The same phase of several runs, those at the same step at once.
-
-  Raises:
-    Diverged: a loss or gradient of one of them is not finite; the others have
-      their last checkpoints.
-    Stopped: a signal asked for it; what is reached is saved.
-  """
-  for training in trainings:
-    if training.idle:
-      training.skip()
-  trainings = [training for training in trainings if not training.idle]
-  if not trainings:
-    return
-  at = common_step(trainings)
-  starts = [(training, training.begin(at)) for training in trainings]
-  groups: dict[int, list[tuple[Training, Start]]] = {}
-  for training, start in starts:
-    groups.setdefault(start.step, []).append((training, start))
-  for _, members in sorted(groups.items()):
-    if len(members) == 1:
-      run(*members[0])
-    else:
-      _run_group(*zip(*members, strict=True))
-
-
-def common_step(trainings: Sequence[Training]) -> int | None:
-  """The step from which all can go on, where a stop came between what the
-  first and the last of them saved; else None.
-
-  Those that were together go on together, and end with the same bits.
-  """
-  saved = [{0, *checkpoints.sound_steps(t.directory)} for t in trainings]
-  newest = {max(steps) for steps in saved}
-  common = max(set.intersection(*saved))
-  every = trainings[0].config.train.checkpoint_every
-  return common if max(newest) - common <= every else None
-
-
-def _run_group(trainings: Sequence[Training], starts: Sequence[Start]) -> None:
-  first, count = trainings[0], len(trainings)
-  at = starts[0].step
-  sources = [training.batches(at) for training in trainings]
-  name = f"{first.phase.name} x {count}"
-  pending = [
-    {n: np.stack([terms[n] for terms in own]) for n in own[0]}
-    for own in zip(*(start.pending for start in starts), strict=True)
-  ]
-
-  def on_log(step, values):
-    for i, training in enumerate(trainings):
-      own = {term: float(value[i]) for term, value in values.items()}
-      training.on_log(step, own)
-
-  def on_checkpoint(step, state, unlogged):
-    states = unstacked(state, count)
-    for i, (training, own) in enumerate(zip(trainings, states, strict=True)):
-      terms = [{n: x[i] for n, x in each.items()} for each in unlogged]
-      training.on_checkpoint(step, own, terms)
-
-  states = [start.state for start in starts]
-  try:
-    state = _fit(
-      first,
-      name,
-      first.network.steps,
-      Start(
-        at, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), pending
-      ),
-      lambda i: stacked([batch_at(i) for batch_at in sources]),
-      key=jnp.stack([training.key for training in trainings]),
-      on_log=on_log,
-      on_checkpoint=on_checkpoint,
-    )
-  except Diverged as error:
-    members = [trainings[i] for i in error.members] or trainings
-    raise Diverged(
-      "; ".join(str(member.diverged(error)) for member in members)
-    ) from None
-  for training, own in zip(trainings, unstacked(state, count), strict=True):
-    training.finish(own)
-
-
-def unstacked(tree: Any, count: int) -> list[Any]:
-  """[k,...] leaves as k trees."""
-  return [jax.tree.map(lambda x, i=i: x[i], tree) for i in range(count)]
-
-
-def stacked(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Batches as one with a leading axis; shorter ones are padded with what
-  their masks leave out, up to the longest."""
-
-  def together(*arrays: np.ndarray) -> np.ndarray:
-    shape = np.max([array.shape for array in arrays], axis=0)
-    found = np.zeros((len(arrays), *shape), arrays[0].dtype)
-    for row, array in zip(found, arrays, strict=True):
-      row[tuple(slice(size) for size in array.shape)] = array
-    return found
-
-  return jax.tree.map(together, *map(dict, parts))

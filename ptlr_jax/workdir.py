@@ -10,9 +10,9 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from ptlr_jax import (
   detection_map,
+  identity,
   lock,
   provenance,
-  settings,
   storage,
   writers,
 )
@@ -96,7 +96,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
     OtherVersion: it is of another version.
   """
   path = directory / CONFIG
-  said = settings.portable(config)
+  said = identity.portable(config)
   provenance.mend(directory, (finished(directory) or {}).get("made_with", ()))
   # A run that was refused before it did anything may be put right in place.
   if not any((directory / name).exists() for name in _TRACES):
@@ -109,7 +109,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
     before = writers.read_json(path)
   except Damaged as error:
     known = {start["config"] for start in provenance.read(directory)}
-    if known != {settings.digest(config)}:
+    if known != {identity.digest(config)}:
       raise InputError(
         f"{error}; put it back, or give the configuration that this folder's "
         f"{provenance.FILE} knows, or a new --workdir"
@@ -117,7 +117,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
     say(f"{error}; {provenance.FILE} knows this configuration: written anew")
     writers.write_json(path, said)
     return
-  if changed := settings.differences(before, said):
+  if changed := identity.differences(before, said):
     raise InputError(
       f"{path}: this folder holds a run of another configuration "
       f"({'; '.join(changed)}); give the same values or a new --workdir"

@@ -8,7 +8,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import ablations, command_line, phases, settings
+from ptlr_jax import ablations, command_line, identity, phases, settings
 from ptlr_jax.evaluation.protocols import PROTOCOLS
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_the_baseline_is_one_stream_without_losses_or_stages(name):
   names = [phase.name for phase in phases.phases(config)]
   assert names == ["ilg", "labels-0", "detect", "evaluate"]
   other = _config(name.removesuffix("_basnet"))
-  changed = settings.differences(other, config)
+  changed = identity.differences(other, config)
   keys = {line.partition(":")[0] for line in changed}
   assert keys == {
     *(f"ilg.loss.{k}" for k in ("alpha", "beta", "gamma")),
@@ -124,7 +124,7 @@ def test_a_delta_loads_on_any_configuration(delta, name):
   config = command_line.parse(["", f"--config={path}", "--workdir=run"]).config
   module = importlib.import_module(f"configs.{delta.replace('/', '.')}")
   assert config.to_dict() == module.change(_config(name)).to_dict()
-  changed = settings.differences(_config(name), config)
+  changed = identity.differences(_config(name), config)
   assert 0 < len(changed) < 10
   types = {k: type(v) for k, v in settings.flatten(base.get_config()).items()}
   flat = settings.flatten(config)
@@ -165,7 +165,7 @@ def test_a_row_says_which_table_and_the_command(row):
 
 
 def test_the_best_choices_are_those_of_the_docs():
-  changed = settings.differences(_config("thumos14"), _config("thumos14_best"))
+  changed = identity.differences(_config("thumos14"), _config("thumos14_best"))
   assert [line.partition(":")[0] for line in changed] == [
     *("detect.nms", "detect.sources"),
     *("ots.class_balance", "rts.class_balance"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import settings, storage, writers
+from ptlr_jax import identity, storage, writers
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.pseudo_labels import PseudoLabels
 from tests import damage, tiny_config
@@ -40,7 +40,7 @@ def _write_detections(path):
 
 JSON = {
   "metrics.json": {"mAP": {"0.50": 0.25}, "stages": {}, "seed": 0, "said": "é"},
-  "config.json": settings.portable(tiny_config.get_config()),
+  "config.json": identity.portable(tiny_config.get_config()),
   "provenance.json": {"starts": [{"config": "0" * 64, "seed": 0}] * 2},
 }
 WRITE = {
@@ -194,7 +194,7 @@ def test_a_folder_of_something_else_beside_a_run_is_passed_over(
 ):
   config = tiny_config.get_config()
   if content == "older release":
-    content = json.dumps(settings.portable(config))
+    content = json.dumps(identity.portable(config))
   ours, theirs = tmp_path / "ours", tmp_path / "theirs"
   for path in (ours, theirs):
     path.mkdir()
@@ -208,7 +208,7 @@ def test_a_damaged_config_json_beside_a_run_is_passed_over(tmp_path, capsys):
   config = FrozenConfigDict(tiny_config.get_config())
   ours, theirs = tmp_path / "ours", tmp_path / "theirs" / "config.json"
   ours.mkdir()
-  writers.write_json(theirs, settings.portable(config))
+  writers.write_json(theirs, identity.portable(config))
   damage.flip(theirs)
   Artefacts(config, ours).adopt_neighbours()
   assert f"{theirs}: expected it as it was written" in capsys.readouterr().out

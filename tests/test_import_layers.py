@@ -48,20 +48,21 @@ TABLE = {
     "evaluation.protocols evaluation.report evaluation.scoring"
   ),
   "workdir": (
-    "ml_collections artefacts detection_map errors lock phases progress "
-    "provenance settings storage writers"
+    "ml_collections artefacts detection_map errors identity lock phases "
+    "progress provenance storage writers"
   ),
   "lock": "errors progress",
   "provenance": (
-    "errors progress settings writers data.annotations data.digest"
+    "errors identity progress writers data.annotations data.digest"
   ),
   # Algorithm 1: no loss terms, no models, no file formats.
-  "phases": "settings",
+  "phases": "identity settings",
+  "identity": "ml_collections settings",
   "artefacts": (
     "ml_collections errors phases progress provenance storage writers"
   ),
   "seeds": (
-    "ml_collections errors phases pipeline progress space training "
+    "ml_collections errors phases pipeline progress space together "
     "data.annotations"
   ),
   "pipeline": (
@@ -75,6 +76,7 @@ TABLE = {
     "networks phases progress pseudo_labels resident train data.annotations "
     "data.batches data.streaming"
   ),
+  "together": "jax numpy checkpoints errors training",
   "networks": (
     "jax ml_collections optax artefacts checkpoints errors optimizer "
     "prediction stages train data.annotations"

@@ -241,7 +241,7 @@ def test_a_stream_that_the_features_lack_is_refused(
 
 
 def test_a_mistake_in_python_is_no_mistake_of_the_user(monkeypatch):
-  def fail(_):
+  def fail(*_):
     raise RuntimeError("a bug")
 
   monkeypatch.setattr(command_line, "parse", fail)
@@ -250,7 +250,7 @@ def test_a_mistake_in_python_is_no_mistake_of_the_user(monkeypatch):
 
 
 def test_a_training_that_diverged_exits_with_1(monkeypatch, capsys):
-  def fail(_):
+  def fail(*_):
     raise Diverged("loss not finite at step 3")
 
   monkeypatch.setattr(command_line, "parse", fail)

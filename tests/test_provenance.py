@@ -12,7 +12,7 @@ import jax
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import compilation, provenance, settings, storage, writers
+from ptlr_jax import compilation, identity, provenance, storage, writers
 from ptlr_jax.data import simulated
 from ptlr_jax.errors import InputError, OtherVersion
 from tests import tiny_config
@@ -50,7 +50,7 @@ def test_a_run_says_what_it_is_made_with(made_with, config):
     *("packages", "commit", "device", "data", "config", "seed"),
     "deterministic",
   }
-  assert made_with["config"] == settings.digest(config)
+  assert made_with["config"] == identity.digest(config)
   assert made_with["seed"] == 0
   assert made_with["deterministic"] is False
   assert set(made_with["data"]) == {"annotations", "features"}

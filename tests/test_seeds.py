@@ -12,6 +12,7 @@ from tiny_config import ROOT
 
 from ptlr_jax import main, phases, seeds, training, workdir, writers
 from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax.together import stacked, unstacked
 from tests import tiny_config
 
 SMALL = (
@@ -234,7 +235,7 @@ def _fake_run(monkeypatch, count, bad, done=()):
 
   monkeypatch.setattr(seeds, "Run", FakeRun)
   monkeypatch.setattr(seeds.space, "check", lambda runs: None)
-  monkeypatch.setattr(training, "run_together", run_together)
+  monkeypatch.setattr(seeds.together, "run", run_together)
   FakeRun.bad = bad
   FakeRun.done = {i: list(done) for i in range(count)}
   config = tiny_config.get_config()
@@ -306,7 +307,7 @@ def test_shorter_batches_are_padded_with_what_their_masks_leave_out():
     "scale_grid": np.zeros(4, np.float32),
     "rows": np.array([[6, 7, 0]], np.int32),
   }
-  found = training.stacked([one, other])
+  found = stacked([one, other])
   assert found["features"]["rgb"][..., 0].tolist() == [[[3, 3, 0]], [[7, 7, 7]]]
   mask = [[[True, True, False]], [[True, True, False]]]
   assert found["mask"].tolist() == mask
@@ -325,7 +326,7 @@ def test_unstacking_is_the_way_back():
     "a": np.array([[0, 2], [1, 2], [2, 2]]),
     "b": {"c": np.arange(3)},
   }
-  for tree, own in zip(trees, training.unstacked(joined, 3), strict=True):
+  for tree, own in zip(trees, unstacked(joined, 3), strict=True):
     assert own["a"].tolist() == tree["a"].tolist()
     assert own["b"]["c"] == tree["b"]["c"]
 

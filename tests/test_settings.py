@@ -4,7 +4,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import settings
+from ptlr_jax import identity, settings
 from ptlr_jax.errors import InputError
 
 
@@ -114,9 +114,9 @@ def test_nearest_is_the_likeliest_word_or_none():
 def test_differences_name_every_key_that_is_not_the_same():
   old = {"a": {"b": 1, "gone": True}, "same": [1, 2]}
   new = {"a": {"b": 2, "new": "x"}, "same": (1, 2)}
-  assert settings.differences(old, new) == [
+  assert identity.differences(old, new) == [
     "a.b: 1 -> 2",
     "a.gone: True -> 'absent'",
     "a.new: 'absent' -> 'x'",
   ]
-  assert settings.differences(old, old) == []
+  assert identity.differences(old, old) == []

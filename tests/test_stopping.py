@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ptlr_jax import checkpoints, interruption, train, training
+from ptlr_jax import checkpoints, interruption, together, train
 from ptlr_jax.errors import Diverged, Stopped
 
 
@@ -152,7 +152,7 @@ def test_runs_go_on_from_the_step_that_they_have_in_common(
   trainings = [
     types.SimpleNamespace(directory=steps, config=config) for steps in saved
   ]
-  found = training.common_step(trainings)  # type: ignore[arg-type]
+  found = together.common_step(trainings)  # type: ignore[arg-type]
   assert found == common
 
 

@@ -11,7 +11,14 @@ from test_ablations import metrics
 from tiny_config import ROOT
 
 from configs import base, thumos14
-from ptlr_jax import ablations, command_line, settings, tables, writers
+from ptlr_jax import (
+  ablations,
+  command_line,
+  identity,
+  settings,
+  tables,
+  writers,
+)
 from ptlr_jax.errors import Diverged, InputError
 
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
@@ -115,7 +122,7 @@ def test_a_delta_changes_what_its_row_is_about(name):
   changed = tables.variant(config, name, seed=11)
   keys = {
     line.partition(":")[0]
-    for line in settings.differences(config.to_dict(), changed.to_dict())
+    for line in identity.differences(config.to_dict(), changed.to_dict())
   }
   assert keys == DELTAS[name] | {"seed"}
   assert changed.seed == 11
