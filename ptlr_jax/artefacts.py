@@ -21,6 +21,7 @@ class Artefacts:
   def __init__(self, config: Any, directory: Path):
     self.config = config
     self.directory = directory
+    self._verified: set[Path] = set()  # checkpoints, by this process
     self.log = writers.MetricsLog(directory / "metrics.jsonl")
 
   def checkpoint_dir(self, name: str) -> Path:
@@ -55,7 +56,7 @@ class Artefacts:
     """Whether an artefact is there, and as it was written.
 
     A damaged one, which counts as missing, is told with what follows of it, or
-    for "" is not.
+    for "" is not. A checkpoint is looked at once; whoever reads it looks again.
 
     Raises:
       OtherVersion: it is of another version.
@@ -64,7 +65,9 @@ class Artefacts:
       return False
     try:
       if path.name == storage.FINAL:
-        storage.verify_folder(path)
+        if path not in self._verified:  # hundreds of megabytes at a time
+          storage.verify_folder(path)
+          self._verified.add(path)
       elif path.suffix == ".npz":
         writers.check_labels(path)
       else:
