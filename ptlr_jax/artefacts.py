@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import provenance, storage, writers
+from ptlr_jax import provenance, settings, storage, writers
 from ptlr_jax.errors import Damaged, OtherVersion
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 from ptlr_jax.progress import say
@@ -71,7 +71,7 @@ class Artefacts:
       elif path.suffix == ".npz":
         writers.check_labels(path)
       else:
-        writers.read_json(path)
+        storage.check_json(path)
     except Damaged as error:
       if told:
         say(f"{error}; {told}")
@@ -123,8 +123,11 @@ class Artefacts:
     Raises:
       Damaged, OtherVersion: its configuration.
     """
-    said = writers.read_json(directory / "config.json")
-    return self.adopt(Artefacts(FrozenConfigDict(said), directory))
+    said = FrozenConfigDict(writers.read_json(directory / "config.json"))
+    if settings.flatten(said).keys() != settings.flatten(self.config).keys():
+      say(f"{directory}: its configuration has other keys; nothing is reused")
+      return []
+    return self.adopt(Artefacts(said, directory))
 
   def adopt_neighbours(self) -> None:
     """Takes over what the runs in the folders beside this one have alike."""

@@ -1,11 +1,12 @@
 """The command lines: flags to a checked, frozen configuration."""
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
@@ -179,9 +180,18 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     said = (
       f"stopped by {interruption.name()}: {error}; the same command goes on"
     )
-    sys.exit(_complain([said], interruption.exit_status()))
+    leave(_complain([said], interruption.exit_status()))
   except KeyboardInterrupt:
     sys.exit(_complain(["stopped by SIGINT"], 130))
+
+
+def leave(status: int) -> NoReturn:
+  """Ends the process without tidying up: all is written and no lock is held,
+  and where a compilation was left XLA's own end is a crash."""
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError):
+      stream.flush()
+  os._exit(status)
 
 
 def _close_stdout() -> None:

@@ -44,7 +44,7 @@ def use_cache(setting: str) -> Path | None:
     if directory is not None:
       writers.make_writable(directory)
       if (free := storage.free_space(directory)) < _ROOM:
-        raise OSError(0, f"only {storage.gigabytes(free)} are free there")
+        raise OSError(0, f"only {storage.in_words(free)} are free there")
       jax.config.update("jax_compilation_cache_dir", str(directory))
   except (OSError, RuntimeError) as error:  # RuntimeError: no such home
     said = getattr(error, "strerror", None) or error

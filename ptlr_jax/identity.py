@@ -45,8 +45,14 @@ def portable(config: Any) -> dict[str, Any]:
   found = ConfigDict(config.to_dict())
   for key, value in settings.flatten(found).items():
     if key in _PLACES:
-      found.update_from_flattened_dict({key: Path(value).name})
+      found.update_from_flattened_dict({key: _last_name(value)})
   return json.loads(json.dumps(found.to_dict()))
+
+
+def _last_name(place: str) -> str:
+  """Of a path the last name, unless that is the user's."""
+  path, home = Path(place).expanduser().absolute(), Path.home()
+  return "" if path in (home, *home.parents) else Path(place).name
 
 
 def digest(config: Any) -> str:

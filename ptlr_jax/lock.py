@@ -60,16 +60,17 @@ def _is_alive(pid: int, began: str) -> bool:
 
 
 def _us() -> dict[str, Any]:
-  """What the lock says of this process; `kernel` are the boot and the
-  namespace in which its pid means something."""
-  boot = _read("/proc/sys/kernel/random/boot_id")
+  """What the lock says of this process; `boot` and `space` are those in which
+  its pid means something."""
   return {
     "host": socket.gethostname(),
-    "kernel": f"{boot} {_read('/proc/self/ns/pid')}",
+    "boot": _read("/proc/sys/kernel/random/boot_id"),
+    "space": _read("/proc/self/ns/pid"),
     "pid": os.getpid(),
     "began": _began(os.getpid()),
     "job": os.environ.get("SLURM_JOB_ID", ""),
     "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+    "inode": 0,  # of the file, where it is written
     "token": secrets.token_hex(8),  # of this one hold
   }
 
@@ -92,16 +93,20 @@ def _age(path: Path) -> float:
 def _is_here(holder: dict[str, Any]) -> bool:
   """Whether we would see the holder if it were alive."""
   us = _us()
-  return all(holder[key] == us[key] for key in ("host", "kernel"))
+  return all(holder[key] == us[key] for key in ("host", "boot", "space"))
 
 
-def _why_stale(path: Path, holder: dict[str, Any]) -> str:
+def _why_stale(path: Path, holder: dict[str, Any], locked: bool | None) -> str:
   """Why nobody holds a lock that the kernel lets us have; "" if one may."""
   us = _us()
   if not holder:
     return "it names nobody"
+  if locked and holder["inode"] not in (0, path.stat().st_ino):
+    return "who holds the folder that this is a copy of"
   if _is_here(holder):
     return "" if _is_alive(holder["pid"], holder["began"]) else "which is over"
+  if locked and holder["boot"] and holder["boot"] == us["boot"]:
+    return "which is over"  # as our kernel knows, of another container
   ours = us["job"] and holder["job"] == us["job"]
   if ours and holder["restarts"] < us["restarts"]:
     return "which was before this job was requeued"
@@ -131,7 +136,7 @@ def _is_ours(path: Path, file: int) -> bool:
 
 def _acquire(directory: Path) -> tuple[int, dict[str, Any]]:
   path = directory / FILE
-  while True:
+  for _ in range(100):
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
       locked = _lock(file)
@@ -141,6 +146,7 @@ def _acquire(directory: Path) -> tuple[int, dict[str, Any]]:
       os.close(file)
       raise
     os.close(file)
+  raise _refusal(path, {})
 
 
 def _taken(
@@ -149,7 +155,7 @@ def _taken(
   if locked is None and not _holder(file):
     time.sleep(SETTLED)  # somebody may be about to write into it
   holder, empty = _holder(file), not os.fstat(file).st_size
-  why = _why_stale(path, holder)
+  why = _why_stale(path, holder, locked)
   if locked is False or not why:
     raise _refusal(path, holder)
   if holder:
@@ -157,7 +163,7 @@ def _taken(
     say(f"{path}: left by process {pid} on {host}, {why}; taken over")
   elif not empty:
     say(f"{path}: {why}; taken over")
-  us = _us()
+  us = {**_us(), "inode": os.fstat(file).st_ino}
   try:
     os.ftruncate(file, 0)
     os.pwrite(file, json.dumps(us).encode(), 0)
@@ -186,9 +192,7 @@ def _refusal(path: Path, holder: dict[str, Any]) -> InputError:
 
 
 def _lost(path: Path) -> None:
-  said = (
-    f"ptlr_jax: {path}: another process has taken over this folder; ended\n"
-  )
+  said = f"ptlr_jax: {path}: removed, or taken over by another process; ended\n"
   os.write(2, said.encode())
   os._exit(1)
 

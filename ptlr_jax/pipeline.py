@@ -179,7 +179,7 @@ class Run:
     """Every row's detections; large test sets a part at a time."""
     del phase
     path, sound = self.files.detection_path, self.files.is_sound
-    missing = [row for row in rows(self.config) if not sound(path(row))]
+    missing = [r for r in rows(self.config) if not sound(path(r), told="")]
     results: dict[str, dict[str, Any]] = {row: {} for row in missing}
     videos = self.data.test
     size = PART if self.data.on_disk else max(len(videos), 1)

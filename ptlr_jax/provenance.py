@@ -6,6 +6,7 @@ environment.
 """
 
 import datetime
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -38,6 +39,7 @@ def packages() -> dict[str, str]:
   return found
 
 
+@functools.cache
 def commit() -> str | None:
   """The git commit of the checkout that runs, with + where files of it are
   changed; None where it is no checkout."""
@@ -133,4 +135,5 @@ def distinct(directory: Path) -> list[dict[str, Any]]:
 def same_data(one: Path, other: Path) -> bool:
   """Whether two runs are on the same data, which has to be known."""
   last = [starts[-1]["data"] for p in (one, other) if (starts := read(p))]
-  return len(last) == 2 and not digest.contradict(*last)
+  known = [data for data in last if data["features"]]
+  return len(known) == 2 and not digest.contradict(*known)

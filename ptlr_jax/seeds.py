@@ -12,7 +12,7 @@ from ml_collections import FrozenConfigDict
 
 from ptlr_jax import space, together
 from ptlr_jax.data.annotations import Dataset
-from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax.errors import Damaged, Diverged, InputError, OtherVersion
 from ptlr_jax.phases import Phase, phases
 from ptlr_jax.pipeline import Run
 from ptlr_jax.progress import say
@@ -64,7 +64,12 @@ def _reuse(one: Run, reuse: Path) -> None:
       f"--reuse={reuse}: expected the workdir of a run, came a folder without "
       "config.json; give another or leave it out"
     )
-  taken = one.files.adopt_from(source)
+  try:
+    taken = one.files.adopt_from(source)
+  except (Damaged, OtherVersion) as error:
+    raise InputError(
+      f"--reuse={reuse}: {error.lines[0]}; or leave it out"
+    ) from None
   say(f"{source}: {', '.join(taken) or 'nothing'} taken over from there")
 
 

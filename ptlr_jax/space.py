@@ -19,9 +19,9 @@ _STATE = 3  # parameters and Adam's two moments
 def needed(run: Run) -> float:
   """Bytes that the missing phases of a run are about to write, at the most.
 
-  Of a phase that trains the final parameters stay; while it trains there are
-  `checkpoints.KEEP` states and the one that is being written, of which some may
-  be there already.
+  That of `detections` is a guess. Of a phase that trains the final parameters
+  stay; while it trains there are `checkpoints.KEEP` states and the one that is
+  being written, of which some may be there already.
   """
   missing = [
     phase
@@ -48,12 +48,18 @@ def needed(run: Run) -> float:
       frames = sum(video.num_segments for video in run.data.train)
       kept += frames * ((columns + 7) // 8 + 1)
     elif phase.kind == "detect":
-      kept += len(run.data.test) * len(rows(run.config)) * _DETECTIONS
+      kept += detections(run)
   return kept + max(0.0, passing - there)
 
 
+def detections(run: Run) -> float:
+  """Bytes of the detections of a run, about."""
+  return len(run.data.test) * len(rows(run.config)) * _DETECTIONS
+
+
 def check(runs: Sequence[Run]) -> None:
-  """Refuses runs for which the disk of the first has no room.
+  """Refuses runs for which the disk of the first has no room; what is a guess
+  is told only.
 
   Raises:
     NoSpace: how much is needed, and how much is free.
@@ -61,10 +67,10 @@ def check(runs: Sequence[Run]) -> None:
   size = sum(needed(run) for run in runs)
   path = runs[0].workdir
   free = storage.free_space(path)
-  if size > free:
+  if size - sum(detections(run) for run in runs) > free:
     raise storage.no_space(path, size)
   if size > free / 2:
     say(
-      f"{path}: up to {storage.gigabytes(size)} are to be written, "
-      f"{storage.gigabytes(free)} are free"
+      f"{path}: up to {storage.in_words(size)} are to be written, "
+      f"{storage.in_words(free)} are free"
     )

@@ -196,6 +196,7 @@ def _run(argv: Sequence[str]) -> None:
     variant(config, name, seeds[0])
   of_labels = any(ablations.TABLES[n].kind == "labels" for n in numbers)
   runs, failed, text = Runs(config, root, of_labels), [], ""
+  runs.metrics(names, seeds)  # nor one of another version after hours
   for seed in seeds:
     for i, name in enumerate(names, 1):
       say(f"seed {seed}, {name} ({i} of {len(names)})")

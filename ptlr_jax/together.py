@@ -74,7 +74,10 @@ def _run_group(trainings: Sequence[Training], starts: Sequence[Start]) -> None:
     states = unstacked(state, count)
     for i, (one, own) in enumerate(zip(trainings, states, strict=True)):
       terms = [{n: x[i] for n, x in each.items()} for each in unlogged]
-      one.on_checkpoint(step, own, terms)
+      try:
+        one.on_checkpoint(step, own, terms)
+      except Diverged as error:
+        raise Diverged(str(error), error.step, [i]) from None
 
   states = [start.state for start in starts]
   try:

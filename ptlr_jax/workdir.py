@@ -26,7 +26,8 @@ CONFIG = "config.json"
 SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
 )
-_TRACES = ("checkpoints", "labels", "detections.json", "metrics.json")
+_TRACES = ("checkpoints", "labels", "detections", "detections.json")
+_TRACES += ("metrics.json",)
 
 
 def runs_of(
@@ -97,6 +98,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
   """
   path = directory / CONFIG
   said = identity.portable(config)
+  _check_version(directory)
   provenance.mend(directory, (finished(directory) or {}).get("made_with", ()))
   # A run that was refused before it did anything may be put right in place.
   if not any((directory / name).exists() for name in _TRACES):
@@ -122,6 +124,15 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
       f"{path}: this folder holds a run of another configuration "
       f"({'; '.join(changed)}); give the same values or a new --workdir"
     )
+
+
+def _check_version(directory: Path) -> None:
+  """Raises OtherVersion before anything of another version is touched."""
+  writers.MetricsLog(directory / "metrics.jsonl").read()
+  for name in (CONFIG, provenance.FILE):
+    if (directory / name).exists():
+      with contextlib.suppress(Damaged):
+        writers.read_json(directory / name)
 
 
 def finished(directory: Path) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import base
-from ptlr_jax import checkpoints, tables, workdir, writers
+from ptlr_jax import checkpoints, identity, tables, workdir, writers
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.phases import Phase, phases
 from ptlr_jax.pseudo_labels import PseudoLabels
@@ -78,6 +78,18 @@ def test_of_a_run_on_other_data_nothing_is_taken(done, tmp_path):
   assert files.adopt(done) == []
   path.unlink()  # nor where that is not known
   assert files.adopt(done) == []
+
+
+def test_of_a_configuration_with_other_keys_nothing_is_taken(
+  done, tmp_path, capsys
+):
+  said = identity.portable(done.config)
+  del said["ptlr"]["warm_start"]
+  writers.write_json(done.directory / "config.json", said)
+  files = _files(tmp_path / "new")
+  files.adopt_neighbours()
+  assert "its configuration has other keys" in capsys.readouterr().out
+  assert not files.is_done(phases(files.config)[0])
 
 
 def test_what_is_damaged_is_not_taken(done, tmp_path, capsys):

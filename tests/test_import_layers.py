@@ -59,7 +59,7 @@ TABLE = {
   "phases": "identity settings",
   "identity": "ml_collections settings",
   "artefacts": (
-    "ml_collections errors phases progress provenance storage writers"
+    "ml_collections errors phases progress provenance settings storage writers"
   ),
   "seeds": (
     "ml_collections errors phases pipeline progress space together "

@@ -261,6 +261,42 @@ def test_a_signal_from_outside_ends_a_run_long_before_its_end(tmp_path):
   assert not (tmp_path / ".lock").exists()
 
 
+COMPILING = """
+import os, signal, threading
+from ptlr_jax import main, networks
+
+real = networks.Networks.initial_params
+
+def begin(self, *args):
+  if self._config.seed == 0:
+    kill = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    threading.Timer(0.05, kill).start()
+  return real(self, *args)
+
+networks.Networks.initial_params = begin
+main.main()
+"""
+
+
+def test_a_signal_in_a_compilation_ends_with_its_status_too(tmp_path):
+  """Where XLA was left like that, its own end was a crash."""
+  done = subprocess.run(
+    [
+      *(sys.executable, "-c", COMPILING),
+      f"--config={ROOT / 'tests' / 'tiny_config.py'}",
+      *(f"--workdir={tmp_path}", *SMALL, "--config.compile_cache=off"),
+    ],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 143, done.stderr
+  (line,) = done.stderr.splitlines()
+  assert line.startswith("ptlr_jax: stopped by SIGTERM: ")
+  assert not (tmp_path / ".lock").exists()
+
+
 def test_two_seeds_that_are_stopped_and_killed_end_with_the_same_bytes(
   whole, stopped, tmp_path
 ):

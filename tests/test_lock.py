@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from ptlr_jax import lock
 from ptlr_jax.errors import InputError
 
 HOST = socket.gethostname()
+ELSEWHERE = {"host": "elsewhere", "boot": "of another", "pid": 4711}
 
 # Holds a folder's lock until its input ends; with "lockless" where the file
 # system carries no locks.
@@ -195,7 +197,7 @@ def test_a_process_that_ended_and_is_not_yet_waited_for_is_over(tmp_path):
 
 
 def test_another_host_holds_it_as_long_as_it_beats(tmp_path, capsys):
-  changes = {"host": "elsewhere", "pid": 4711}
+  changes = {"host": "elsewhere", "boot": "x", "pid": 4711}
   for silent in (0, lock.SILENT / 2):
     path = _left(tmp_path, silent, **changes)
     before = path.read_bytes()
@@ -217,18 +219,18 @@ def test_a_requeued_job_takes_over_what_it_left_on_another_host(
     {"job": "76", "restarts": "0"},
     {"job": "", "restarts": "0"},
   ):
-    _left(tmp_path, **{"host": "elsewhere", "pid": 4711, **changes})
+    _left(tmp_path, **{**ELSEWHERE, **changes})
     line = _refusal(tmp_path)
     assert "process 4711 on elsewhere" in line
     job = changes.get("job", "77")
     assert (f"(SLURM job {job})" in line) == bool(job)
-  _left(tmp_path, host="elsewhere", pid=4711, restarts="0")
+  _left(tmp_path, **ELSEWHERE, restarts="0")
   _assert_taken(tmp_path)
   assert "left by process 4711 on elsewhere" in capsys.readouterr().out
 
 
 def test_outside_of_jobs_no_restart_count_counts(tmp_path):
-  _left(tmp_path, host="elsewhere", restarts="1")
+  _left(tmp_path, **ELSEWHERE, restarts="1")
   assert "on elsewhere is at it" in _refusal(tmp_path)
 
 
@@ -257,3 +259,20 @@ def test_what_is_not_written_in_full_is_held_while_the_kernel_says_so(tmp_path):
     fcntl.flock(file, fcntl.LOCK_EX)
     assert "another process is at it" in _refusal(tmp_path)
     assert path.read_bytes() == b""
+
+
+def test_a_copy_of_a_folder_that_is_held_is_free(tmp_path, capsys):
+  first, copy = tmp_path / "first", tmp_path / "copy"
+  first.mkdir()
+  with lock.held(first):
+    shutil.copytree(first, copy)
+    _assert_taken(copy)
+    assert "who holds the folder that this is a copy of" in (
+      capsys.readouterr().out
+    )
+    assert "is at it" in _refusal(first)
+
+
+def test_what_another_container_of_this_machine_left_is_taken_over(tmp_path):
+  _left(tmp_path, host="a1b2c3", space="pid:[2]", pid=1)
+  _assert_taken(tmp_path)

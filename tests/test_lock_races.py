@@ -121,8 +121,8 @@ def test_one_of_two_that_found_it_stale_gets_it_without_locks(
   looked = threading.Barrier(2)
   why_stale = lock._why_stale
 
-  def both_look(path, holder):
-    found = why_stale(path, holder)
+  def both_look(path, holder, locked):
+    found = why_stale(path, holder, locked)
     with contextlib.suppress(threading.BrokenBarrierError):
       looked.wait(timeout=1)  # for one that comes later, if it may
     return found
@@ -203,6 +203,6 @@ def test_a_lock_that_was_taken_over_is_left_to_the_other(tmp_path, monkeypatch):
   monkeypatch.setattr(lock, "BEAT", 0.01)
   path = tmp_path / lock.FILE
   with lock.held(tmp_path):
-    other = {**lock._us(), "host": "elsewhere", "pid": 4711}
+    other = {**lock._us(), "host": "elsewhere", "boot": "x", "pid": 4711}
     path.write_text(json.dumps(other))
   assert json.loads(path.read_text())["host"] == "elsewhere"

@@ -172,6 +172,27 @@ def test_a_parameter_that_is_not_finite_is_never_saved(monkeypatch, tmp_path):
   assert checkpoints.steps(tmp_path / "checkpoints" / "ilg") == [2]
 
 
+def test_of_seeds_at_once_the_one_with_such_a_parameter_is_named(
+  monkeypatch, tmp_path, capsys
+):
+  check, calls = train.check_state, []
+
+  def second_is_bad(state, step):
+    calls.append(step)
+    if len(calls) >= 2:
+      raise Diverged(f"parameters not finite at step {step}", step)
+    check(state, step)
+
+  monkeypatch.setattr(train, "check_state", second_is_bad)
+  with pytest.raises(Diverged):
+    _start(tmp_path, "--config.seeds=2", *EARLY)
+  together, *_ = [
+    x for x in capsys.readouterr().out.splitlines() if "goes on alone" in x
+  ]
+  assert together.startswith("seed 1: ilg: parameters not finite at step 2")
+  assert "seed 0: ilg" not in together
+
+
 def _labels(frames, columns=3):
   """Labels of a video from its frames' columns, None where not selected."""
   labels = np.zeros((len(frames), columns), bool)

@@ -11,7 +11,7 @@ from tiny_config import ROOT
 
 from ptlr_jax import lock, main, provenance
 from ptlr_jax.data import digest
-from ptlr_jax.errors import InputError
+from ptlr_jax.errors import InputError, OtherVersion
 
 SMALL = (
   *("--config.ilg.streams=('fused',)", "--config.ptlr.stages=0"),
@@ -94,7 +94,7 @@ def test_without_a_look_at_all_features_only_annotations_are_compared(root):
 def test_a_job_that_slurm_requeues_goes_on(begun, root, tmp_path, monkeypatch):
   """Its first host was lost with the lock in the folder."""
   monkeypatch.setenv("SLURM_JOB_ID", "77")
-  first = {**lock._us(), "host": "node-1", "kernel": "of node-1"}
+  first = {**lock._us(), "host": "node-1", "boot": "of node-1"}
   (begun / lock.FILE).write_text(json.dumps(first))
   with pytest.raises(InputError, match=r"on node-1 .SLURM job 77. is at it"):
     _start(begun, root)
@@ -129,3 +129,26 @@ def test_what_another_run_has_alike_is_reused(begun, root, tmp_path, capsys):
 def test_what_is_no_run_is_not_reused(root, tmp_path):
   with pytest.raises(InputError, match=r"--reuse=.*expected the workdir of a"):
     _start(tmp_path / "new", root, f"--reuse={root}")
+
+
+def test_a_folder_of_another_version_is_not_touched(root, tmp_path):
+  """Neither where there is a finished run nor where there is but a log."""
+  directory = tmp_path / "old"
+  directory.mkdir()
+  (directory / "config.json").write_text('{"seed": 0}')
+  (directory / "metrics.jsonl").write_text('{"phase": "ilg", "step": 2}\n')
+  for _ in range(2):
+    before = {p.name: p.read_bytes() for p in directory.iterdir()}
+    with pytest.raises(OtherVersion, match="came none; use the ptlr_jax that"):
+      _start(directory, root)
+    assert {p.name: p.read_bytes() for p in directory.iterdir()} == before
+    (directory / "config.json").unlink()
+
+
+def test_detections_that_are_left_bind_a_folder_to_its_run(begun, root):
+  for name in ("checkpoints", "labels"):
+    shutil.rmtree(begun / name)
+  (begun / "detections").mkdir()
+  (begun / "detections.json").rename(begun / "detections" / "ilg.json")
+  with pytest.raises(InputError, match=r"detect.nms: 0.7 -> 0.5"):
+    _start(begun, root, "--config.detect.nms=0.5")

@@ -151,9 +151,9 @@ def test_several_seeds_need_the_sum(tmp_path, monkeypatch, capsys):
   space.check(runs[:1])
   assert capsys.readouterr().out == ""
   space.check(runs[:2])
-  said = storage.gigabytes(2 * one)
+  said = storage.in_words(2 * one)
   assert f"up to {said} are to be written" in capsys.readouterr().out
   with pytest.raises(NoSpace, match=r"seed-0: no space left") as caught:
     space.check(runs)
-  assert f": {storage.gigabytes(3 * one)} are to be" in str(caught.value)
-  assert f" {storage.gigabytes(2.5 * one)} are free" in str(caught.value)
+  assert f": {storage.in_words(3 * one)} are to be" in str(caught.value)
+  assert f" {storage.in_words(2.5 * one)} are free" in str(caught.value)

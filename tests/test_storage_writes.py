@@ -106,14 +106,14 @@ def test_too_little_room_is_said_before_anything_is_written(
   ],
 )
 def test_sizes_in_words(size, said):
-  assert storage.gigabytes(size) == said
+  assert storage.in_words(size) == said
 
 
 def test_free_space_is_known_of_what_is_not_there_yet(tmp_path, monkeypatch):
   asked = []
 
   class Usage:
-    free = 42
+    total, free = 100, 42
 
   monkeypatch.setattr(
     storage.shutil, "disk_usage", lambda path: asked.append(path) or Usage

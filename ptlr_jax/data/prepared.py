@@ -210,9 +210,9 @@ def load(options: ReadOptions) -> Dataset:
 
 
 def _digest(shards: Mapping[str, str], streams: Sequence[str]) -> str:
-  """The digest of features in shards of known digests."""
+  """The digest of features in shards of known digests, which says so."""
   own = {name: digest.encode() for name, digest in shards.items()}
-  return combined({**own, "streams": " ".join(streams).encode()})
+  return "shards:" + combined({**own, "streams": " ".join(streams).encode()})
 
 
 def _in_memory(video: Video) -> Video:

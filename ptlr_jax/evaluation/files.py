@@ -215,9 +215,8 @@ def _is_damaged(path: Path) -> bool:
     data = path.read_bytes()
   except OSError:  # told by who reads it
     return False
-  end = data[-256:]
   sealed = all(
-    f'"{key}": '.encode() in end
+    f'"{key}":'.encode() in data
     for key in (storage.VERSION_KEY, storage.DIGEST_KEY)
   )
   return sealed and not storage.is_sealed_json(data)
