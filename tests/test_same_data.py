@@ -142,7 +142,7 @@ def test_a_folder_of_another_version_is_not_touched(root, tmp_path):
     with pytest.raises(OtherVersion, match="came none; use the ptlr_jax that"):
       _start(directory, root)
     assert {p.name: p.read_bytes() for p in directory.iterdir()} == before
-    (directory / "config.json").unlink()
+    (directory / "config.json").unlink(missing_ok=True)
 
 
 def test_detections_that_are_left_bind_a_folder_to_its_run(begun, root):
