@@ -102,6 +102,8 @@ def start(workdir: Path, flags: list[str], how: dict | None = None):
     },
     stdout=log,
     stderr=log,
+    # What starts this in the background has it ignored.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
 
 

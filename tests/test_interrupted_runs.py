@@ -61,6 +61,10 @@ def patient(monkeypatch):
   """However slow the machine is, no run is ended without its checkpoint."""
   monkeypatch.setattr(interruption, "GRACE", 600)
   monkeypatch.setattr(interruption._watch, "asked", None)  # also afterwards
+  # What starts tests in the background has it ignored.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from ptlr_jax.errors import Stopped
 from ptlr_jax.interruption import deferred, watched
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
+# What starts tests in the background has it ignored.
+signal.signal(INT, signal.default_int_handler)
 
 def send(number):
   os.kill(os.getpid(), number)
@@ -35,6 +37,17 @@ def _process(code, status=0):
   )
   assert done.returncode == status, done.stderr
   return done.stdout, done.stderr
+
+
+def test_a_signal_that_was_ignored_before_still_is():
+  """As SIGINT is under nohup, and in the background of a script."""
+  said, _ = _process("""
+signal.signal(INT, signal.SIG_IGN)
+with watched():
+  send(INT)
+  print(interruption.asked(), signal.getsignal(INT) == signal.SIG_IGN)
+""")
+  assert said == "False True\n"
 
 
 @pytest.mark.parametrize("number", ["TERM", "INT"])
