@@ -91,6 +91,8 @@ def child() -> None:
 def start(workdir: Path, flags: list[str], how: dict | None = None):
   """The main command, or one that is armed to die; its output is kept."""
   what = [__file__] if how else ["-m", "ptlr_jax.main"]
+  # What starts this in the background has it ignored, and so would the command.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   log = (workdir.parent / f"{workdir.name}.log").open("a")
   return subprocess.Popen(
     [sys.executable, *what, f"--workdir={workdir}", *flags],
@@ -102,8 +104,6 @@ def start(workdir: Path, flags: list[str], how: dict | None = None):
     },
     stdout=log,
     stderr=log,
-    # What starts this in the background has it ignored.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
 
 
