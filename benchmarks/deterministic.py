@@ -10,38 +10,25 @@ ratio of their median seconds; the first run of each kind, which compiles, is
 left out where there are more.
 """
 
-import argparse
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import jax
-from kill_resume import contents, start
+from kill_resume import contents, parsed, parser_of, start
 
 KINDS = {"usual": [], "deterministic": ["--config.deterministic=True"]}
 
 
 def main() -> None:
   """Prints a line a kind; exits with 1 where deterministic runs differ."""
-  parser = argparse.ArgumentParser(
-    description=str(__doc__).split("\n")[0], allow_abbrev=False
-  )
-  parser.add_argument("--config", required=True)
-  parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument("--times", type=int, default=2)
-  args, flags = parser.parse_known_args()
-  root = args.workdir.absolute()
-  if root.exists() and any(root.iterdir()):
-    parser.error(f"--workdir={root}: expected a new or empty folder")
-  root.mkdir(parents=True, exist_ok=True)
+  args, root, flags = parsed(parser_of(__doc__, times=2))
   seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
   found: dict[str, list[dict]] = {kind: [] for kind in KINDS}
   for i in range(args.times):
     for kind, more in KINDS.items():
       workdir, begun = root / f"{kind}-{i}", time.monotonic()
-      command = [f"--config={args.config}", *flags, *more]
-      if start(workdir, command).wait():
+      if start(workdir, [*flags, *more]).wait():
         raise SystemExit(f"{workdir}.log: the command failed")
       seconds[kind].append(time.monotonic() - begun)
       found[kind].append(contents(workdir))

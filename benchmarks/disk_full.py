@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from kill_resume import parsed, parser_of
 from ml_collections import FrozenConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -107,11 +108,13 @@ def faults(
 
 
 def tried(
-  disk: small_disk.Disk, root: Path, args: argparse.Namespace, rest: list[str]
+  disk: small_disk.Disk,
+  root: Path,
+  args: argparse.Namespace,
+  options: list[str],
 ) -> int:
   """Prints a line a try; how many were not as they have to be."""
   rng, note = random.Random(args.seed), root / "note"
-  options = [f"--config={args.config}", *rest]
   ended = start(disk, note, options, Try())
   if ended.returncode:
     raise SystemExit(f"the command failed:\n{ended.stderr}")
@@ -137,22 +140,12 @@ def tried(
 
 def main() -> None:
   """Command line entry; exits with 1 if any try was not as it has to be."""
-  parser = argparse.ArgumentParser(
-    description=str(__doc__).split("\n")[0], allow_abbrev=False
-  )
-  parser.add_argument("--config", required=True)
-  parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument("--times", type=int, default=5)
-  parser.add_argument("--megabytes", type=int, default=512)
-  parser.add_argument("--seed", type=int, default=0)
-  args, rest = parser.parse_known_args()
-  root = args.workdir.absolute()
-  if root.exists() and any(root.iterdir()):
-    parser.error(f"--workdir={root}: expected a new or empty folder")
-  (root / "disk").mkdir(parents=True)
+  parser = parser_of(__doc__, times=5, megabytes=512, seed=0)
+  args, root, options = parsed(parser)
+  (root / "disk").mkdir()
   try:
     with small_disk.mounted(root / "disk", args.megabytes << 20) as disk:
-      wrong = tried(disk, root, args, rest)
+      wrong = tried(disk, root, args, options)
   except OSError as error:
     parser.error(f"{root / 'disk'}: {error}; try it below `unshare -Urm`")
   print(f"{args.times - wrong} of {args.times} tries stop and end as they must")

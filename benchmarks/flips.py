@@ -20,8 +20,8 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import command_line, storage, writers
-from ptlr_jax.artefacts import Artefacts
+from ptlr_jax import command_line, writers
+from ptlr_jax.artefacts import Artefacts, verify
 from ptlr_jax.errors import Damaged
 from ptlr_jax.phases import phases
 
@@ -41,19 +41,17 @@ FAULTS: dict[str, Callable[[bytes, random.Random], bytes]] = {
 }
 
 
-def is_refused(path: Path, read: Callable[[Path], object]) -> bool:
-  """Whether reading says that it is damaged."""
+def is_refused(path: Path) -> bool:
+  """Whether a run would say that it is damaged."""
   try:
-    read(path)
+    verify(path)
   except Damaged:
     return True
   return False
 
 
-def spoilt(
-  path: Path, name: str, rng: random.Random, folder: Path
-) -> tuple[Path, Path]:
-  """A copy of an artefact below `folder` with a fault, and the file of it."""
+def spoilt(path: Path, name: str, rng: random.Random, folder: Path) -> Path:
+  """A copy of an artefact below `folder` with a fault."""
   copy = folder / path.name
   if path.is_dir():
     shutil.copytree(path, copy)
@@ -63,7 +61,7 @@ def spoilt(
     shutil.copy(path, copy)
     file = copy
   file.write_bytes(FAULTS[name](file.read_bytes(), rng))
-  return copy, file
+  return copy
 
 
 def of_log(path: Path, times: int, rng: random.Random) -> dict[str, int]:
@@ -79,16 +77,13 @@ def of_log(path: Path, times: int, rng: random.Random) -> dict[str, int]:
   return noticed
 
 
-def of_artefact(
-  path: Path, read: Callable[[Path], object], times: int, rng: random.Random
-) -> dict[str, int]:
+def of_artefact(path: Path, times: int, rng: random.Random) -> dict[str, int]:
   """How many spoilt copies were refused."""
   noticed = dict.fromkeys(FAULTS, 0)
   for fault in FAULTS:
     for _ in range(times):
       with tempfile.TemporaryDirectory() as name:
-        copy, _ = spoilt(path, fault, rng, Path(name))
-        noticed[fault] += is_refused(copy, read)
+        noticed[fault] += is_refused(spoilt(path, fault, rng, Path(name)))
   return noticed
 
 
@@ -103,19 +98,13 @@ def main() -> None:
   config, workdir, _ = command_line.parse([sys.argv[0], *rest])
   rng, files = random.Random(args.seed), Artefacts(config, workdir)
   assert isinstance(config, FrozenConfigDict)
-  readers: dict[Path, Callable[[Path], object]] = {
-    workdir / name: writers.read_json
-    for name in ("config.json", "provenance.json")
-  }
-  for phase in phases(config):
-    for path in files.paths(phase):
-      read = {"train": storage.verify_folder, "labels": writers.check_labels}
-      readers[path] = read.get(phase.kind, writers.read_json)
+  paths = [workdir / name for name in ("config.json", "provenance.json")]
+  paths += [path for phase in phases(config) for path in files.paths(phase)]
   print(f"| artefact | {' | '.join(FAULTS)} |\n|---|{'---|' * len(FAULTS)}")
   missed = 0
   found = {
-    str(path.relative_to(workdir)): of_artefact(path, read, args.times, rng)
-    for path, read in readers.items()
+    str(path.relative_to(workdir)): of_artefact(path, args.times, rng)
+    for path in paths
   }
   found["metrics.jsonl"] = of_log(workdir / "metrics.jsonl", args.times, rng)
   for name, noticed in found.items():

@@ -10,9 +10,9 @@ metrics, all to the byte. Further chains follow until `--kills` are done.
 
 The moments are drawn from `--seed`: a third anywhere in time, a third inside
 the writing of a checkpoint, a third inside the writing of another file (labels,
-detections, metrics, provenance), of which half is then on the disk. Where the
-drawn write does not come, since all that is left is shorter, the run ends
-undisturbed and the chain with it.
+detections, metrics, provenance), of which a random share is then on the disk.
+Where the drawn write does not come, since all that is left is shorter, the run
+ends undisturbed and the chain with it.
 
 With --signal=TERM or INT the moments are times, the run has to end with status
 143 or 130 by itself, and how long that took is printed.
@@ -67,7 +67,7 @@ def killed_in_file(count: int, share: float) -> None:
     nonlocal seen
     seen += path.suffix in FILES and path.name != storage.MANIFEST
     if seen == count:
-      temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+      temporary = storage.temporary_of(path)
       temporary.parent.mkdir(parents=True, exist_ok=True)
       temporary.write_bytes(data[: int(share * len(data))])
       die()
@@ -179,25 +179,38 @@ def newest(workdir: Path) -> str:
   return str(last.relative_to(workdir)) if last else "nothing yet"
 
 
-def main() -> None:
-  """Command line entry; exits with 1 if any chain ended differently."""
+def parser_of(doc: str | None, **counts: int) -> argparse.ArgumentParser:
+  """Of --config, --workdir, and counts with their defaults."""
   parser = argparse.ArgumentParser(
-    description=str(__doc__).split("\n")[0], allow_abbrev=False
+    description=str(doc).split("\n")[0], allow_abbrev=False
   )
   parser.add_argument("--config", required=True)
   parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument("--kills", type=int, default=50)
-  parser.add_argument("--chain", type=int, default=10)
-  parser.add_argument("--seed", type=int, default=0)
-  parser.add_argument(
-    "--signal", choices=("KILL", "TERM", "INT"), default="KILL"
-  )
+  for name, default in counts.items():
+    parser.add_argument(f"--{name}", type=int, default=default)
+  return parser
+
+
+def parsed(
+  parser: argparse.ArgumentParser,
+) -> tuple[argparse.Namespace, Path, list[str]]:
+  """The arguments, the new folder, and the flags of the main command."""
   args, flags = parser.parse_known_args()
-  flags = [f"--config={args.config}", *flags]
-  root, rng = args.workdir.absolute(), random.Random(args.seed)
+  root = args.workdir.absolute()
   if root.exists() and any(root.iterdir()):
     parser.error(f"--workdir={root}: expected a new or empty folder")
   root.mkdir(parents=True, exist_ok=True)
+  return args, root, [f"--config={args.config}", *flags]
+
+
+def main() -> None:
+  """Command line entry; exits with 1 if any chain ended differently."""
+  parser = parser_of(__doc__, kills=50, chain=10, seed=0)
+  parser.add_argument(
+    "--signal", choices=("KILL", "TERM", "INT"), default="KILL"
+  )
+  args, root, flags = parsed(parser)
+  rng = random.Random(args.seed)
   begun = time.monotonic()
   if start(root / "undisturbed", flags).wait():
     raise SystemExit(f"{root}/undisturbed.log: the command failed")

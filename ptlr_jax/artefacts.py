@@ -12,7 +12,20 @@ from ptlr_jax.errors import Damaged, OtherVersion
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 from ptlr_jax.progress import say
 
-_TAKEN = ".taken"  # ends the name of what is not whole yet
+
+def verify(path: Path) -> None:
+  """Verifies an artefact, whichever it is.
+
+  Raises:
+    Damaged: it is not as it was written.
+    OtherVersion: it is of another version.
+  """
+  if path.name == storage.FINAL:
+    storage.verify_folder(path)
+  elif path.suffix == ".npz":
+    writers.check_labels(path)
+  else:
+    storage.check_json(path)
 
 
 class Artefacts:
@@ -63,19 +76,16 @@ class Artefacts:
     """
     if not path.exists():
       return False
+    if path in self._verified:
+      return True
     try:
-      if path.name == storage.FINAL:
-        if path not in self._verified:  # hundreds of megabytes at a time
-          storage.verify_folder(path)
-          self._verified.add(path)
-      elif path.suffix == ".npz":
-        writers.check_labels(path)
-      else:
-        storage.check_json(path)
+      verify(path)
     except Damaged as error:
       if told:
         say(f"{error}; {told}")
       return False
+    if path.name == storage.FINAL:  # hundreds of megabytes
+      self._verified.add(path)
     return True
 
   def is_done(self, phase: Phase, **how: str) -> bool:
@@ -165,7 +175,7 @@ def _link_file(source: str, target: str) -> None:
 def _link(source: Path, target: Path) -> None:
   """A file or a folder of files under a second name, whole or not at all."""
   target.parent.mkdir(parents=True, exist_ok=True)
-  temporary = target.with_name(f".{target.name}{_TAKEN}")
+  temporary = target.with_name(f".{target.name}{storage.TAKEN}")
   storage.remove(temporary)
   with storage.room_for(target, 0):
     if source.is_dir():

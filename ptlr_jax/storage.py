@@ -28,8 +28,10 @@ STEP = "step-"  # begins the names of its checkpoints
 PLACE = b"0" * 64
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TEMPORARY = ".tmp-"  # in the name of what is not whole yet
-_DIGEST = re.compile(rb'"sha256": "([0-9a-f]{64})"\s*\}\s*\Z')
-_END = re.compile(rb'"ptlr_jax": (\d+),\s*"sha256": "([0-9a-f]{64})"\s*\}\s*\Z')
+TAKEN = ".taken"  # ends it of what comes from another run
+_END = re.compile(
+  rb'(?:"ptlr_jax": (\d+),\s*)?"sha256": "([0-9a-f]{64})"\s*\}\s*\Z'
+)
 
 
 # Room on the disk.
@@ -97,13 +99,18 @@ def room_for(path: Path, size: int) -> Iterator[None]:
 # Single files.
 
 
+def temporary_of(path: Path) -> Path:
+  """Where this process writes a file before it is whole."""
+  return path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}")
+
+
 def write_bytes(path: Path, data: bytes) -> None:
   """Writes a file whole or not at all.
 
   Raises:
     NoSpace: the disk is full; what was there stays.
   """
-  temporary = path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}")
+  temporary = temporary_of(path)
   with room_for(path, len(data)):
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -179,10 +186,15 @@ def sealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
   )
 
 
+def _end(data: bytes) -> re.Match[bytes] | None:
+  """The version, if it is a number, and the digest at the end of JSON."""
+  return _END.search(data, max(0, len(data) - 256))
+
+
 def is_sealed_json(data: bytes) -> bool:
   """Whether the bytes are a `sealed_json`, as it was written."""
-  match = _DIGEST.search(data, max(0, len(data) - 256))
-  return is_sealed(data, match.start(1) if match else -1)
+  end = _end(data)
+  return is_sealed(data, end.start(2) if end else -1)
 
 
 def check_json(path: Path) -> None:
@@ -192,8 +204,8 @@ def check_json(path: Path) -> None:
     Damaged, OtherVersion: see there.
   """
   data = read_bytes(path)
-  match = _END.search(data, max(0, len(data) - 256))
-  version = int(match[1]) if match else None
+  end = _end(data)
+  version = int(end[1]) if end and end[1] else None
   if version != VERSION or not is_sealed_json(data):
     parsed_json(path, data)
 
@@ -280,7 +292,9 @@ def verify_folder(folder: Path) -> dict[str, Any]:
 
 # What a stop in the middle of writing leaves.
 
-_UNFINISHED = re.compile(r"\..+(\.tmp-\d+|\.taken)")
+_UNFINISHED = re.compile(
+  rf"\..+({re.escape(_TEMPORARY)}\d+|{re.escape(TAKEN)})"
+)
 
 
 def leftovers(directory: Path) -> list[Path]:

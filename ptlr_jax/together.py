@@ -94,10 +94,8 @@ def _run_group(trainings: Sequence[Training], starts: Sequence[Start]) -> None:
       on_checkpoint=on_checkpoint,
     )
   except Diverged as error:
-    members = [trainings[i] for i in error.members] or trainings
-    raise Diverged(
-      "; ".join(str(member.diverged(error)) for member in members)
-    ) from None
+    told = (str(trainings[i].diverged(error)) for i in error.members)
+    raise Diverged("; ".join(told)) from None
   for one, own in zip(trainings, unstacked(state, count), strict=True):
     one.finish(own)
 

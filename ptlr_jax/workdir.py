@@ -17,7 +17,7 @@ from ptlr_jax import (
   writers,
 )
 from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.errors import Damaged, InputError
+from ptlr_jax.errors import Damaged, InputError, NoSpace
 from ptlr_jax.phases import phases
 from ptlr_jax.progress import say
 
@@ -75,11 +75,12 @@ def opened(runs: Mapping[Path, FrozenConfigDict]) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     for directory, config in runs.items():
       try:
-        writers.make_writable(directory)
-        stack.enter_context(lock.held(directory))
+        with storage.room_for(directory / lock.FILE, 4096):
+          writers.make_writable(directory)
+          stack.enter_context(lock.held(directory))
+      except NoSpace:
+        raise
       except OSError as error:
-        if storage.is_full(error):
-          raise storage.no_space(directory / lock.FILE, 4096) from error
         raise InputError(
           f"--workdir={directory}: cannot be written ({error.strerror}); "
           "choose another folder"

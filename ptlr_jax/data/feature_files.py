@@ -188,6 +188,13 @@ def check_finite(where: str, x: np.ndarray, problems: list[str]) -> None:
     )
 
 
+def is_constant(x: np.ndarray) -> bool:
+  """Whether the segments of f[T,D], T > 1, are all alike."""
+  if len(x) < 2 or (x[1] != x[0]).any():  # which spares most videos the rest
+    return False
+  return bool((x == x[0]).all())
+
+
 def common_widths(
   found: Mapping[str, Mapping[str, Part]], width: int, problems: list[str]
 ) -> None:

@@ -17,6 +17,7 @@ from ptlr_jax.data.feature_files import (
   check_finite,
   common_length,
   common_widths,
+  is_constant,
 )
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.data.source import ReadOptions, Source
@@ -288,7 +289,7 @@ def _features(
     if options.check_finite:
       for stream, x in loaded.items():
         check_finite(parts[stream].where, x, problems)
-        if len(x) > 1 and (x == x[0]).all():
+        if is_constant(x):
           same.append(parts[stream].where)
     if not problems:
       digests[i] = digest.features_digest(loaded)
