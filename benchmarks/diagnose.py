@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import pipeline, workdir, writers
+from ptlr_jax import label_files, pipeline, workdir, writers
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data.annotations import frame_truth
 from ptlr_jax.data.loading import load
@@ -89,10 +89,10 @@ def train_on_mended(source: Artefacts, data, kind: str, root: Path) -> str:
     lengths = [video.num_segments for video in data.train]
     ids = [video.id for video in data.train]
     path = source.label_path("labels-0")
-    initial = writers.read_labels(path, ids, lengths)
+    initial = label_files.read_labels(path, ids, lengths)
     labels = [mended(kind, *p) for p in zip(initial, truths(data), strict=True)]
     for name in ("labels-0", "labels-1-ots", "labels-1-rts"):
-      writers.write_labels(files.label_path(name), ids, labels)
+      label_files.write_labels(files.label_path(name), ids, labels)
     run.run()
   metrics = writers.read_json(files.metrics_path())
   figures = (

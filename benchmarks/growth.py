@@ -215,7 +215,7 @@ def _label(shape: Shape) -> tuple[Run, More]:
     old, _ = labelling.label(enumerate(outputs), None, allowed, 0.0, *how)
     network = ((i, {"cas": out["ots"]}) for i, out in enumerate(outputs))
     new, _ = labelling.label(network, old, allowed, 0.5, *how)
-    labelling.quality(new, data)
+    labelling.quality(labelling.tally(new, data.train, len(data.classes)))
 
   return run, {}
 

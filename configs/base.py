@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
   # True: equal bits run to run on a GPU too, where that costs speed
   # (docs/RELIABILITY.md); a CPU has them anyway.
   config.deterministic = False
+  # Of each process, over which every batch is spread; 0: all that it sees.
+  config.devices = 0
   config.compat = ""  # or basnet: what `settings.COMPAT` lists
   # Where compiled programs are kept: auto (the user's cache directory), a
   # folder, or off.
@@ -55,6 +57,9 @@ def get_config() -> ConfigDict:
       # On the device while training: auto (a GPU with room for them), always
       # or never.
       "resident": "auto",
+      # k > 1: k consecutive parts of the training set, of each of which every
+      # batch takes as many; a process reads and labels its own parts only.
+      "parts": 1,
       "holdout": 0.0,  # > 0: test on this share of the training videos instead
       "holdout_seed": 0,
       "simulated": {
@@ -91,7 +96,7 @@ def get_config() -> ConfigDict:
     # What products are rounded to, float32, tf32 or bf16; the rest is float32.
     "precision": "float32",
   }
-  memory = {  # for small cards; the same results up to rounding and dropout
+  memory = {  # for small cards; the same results up to rounding
     "remat": False,  # activations are computed again, not kept
     "accumulate": 1,  # parts that a batch is computed in
   }
@@ -159,7 +164,7 @@ def get_config() -> ConfigDict:
       "networks": ("ots", "rts"),
       "window": 750,  # longer videos train on a random run; 0: whole
       # A batch's videos lie one after the other; False: each padded to the
-      # longest, which is the same up to dropout's draws, and slower.
+      # longest, which is the same up to rounding, and slower.
       "pack": True,
       "warm_start": False,  # parameters of the stage before
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import provenance, settings, storage, writers
+from ptlr_jax import label_files, provenance, settings, storage, writers
 from ptlr_jax.errors import Damaged, OtherVersion
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 from ptlr_jax.progress import say
@@ -23,7 +23,7 @@ def verify(path: Path) -> None:
   if path.name == storage.FINAL:
     storage.verify_folder(path)
   elif path.suffix == ".npz":
-    writers.check_labels(path)
+    label_files.check_labels(path)
   else:
     storage.check_json(path)
 
@@ -41,9 +41,11 @@ class Artefacts:
     """Checkpoints of a training phase."""
     return self.directory / "checkpoints" / name
 
-  def label_path(self, name: str) -> Path:
-    """Pseudo labels of a labels phase."""
-    return self.directory / "labels" / f"{name}.npz"
+  def label_path(self, name: str, part: int = 0) -> Path:
+    """Pseudo labels of a labels phase, of a part of the training set."""
+    parts = self.config.data.parts
+    which = f"-{part:05d}-of-{parts:05d}" if parts > 1 else ""
+    return self.directory / "labels" / f"{name}{which}.npz"
 
   def detection_path(self, row: str) -> Path:
     """Detections of a line of the mAP table; the last line is the result."""
@@ -60,7 +62,8 @@ class Artefacts:
     if phase.kind == "train":
       return [self.checkpoint_dir(phase.name) / storage.FINAL]
     if phase.kind == "labels":
-      return [self.label_path(phase.name)]
+      parts = range(self.config.data.parts)
+      return [self.label_path(phase.name, part) for part in parts]
     if phase.kind == "detect":
       return [self.detection_path(row) for row in rows(self.config)]
     return [self.metrics_path()]
@@ -109,7 +112,8 @@ class Artefacts:
       wanted = phase.name in same and not self.is_done(phase)
       if wanted and other.is_done(phase, told=elsewhere):
         self._take_log(other, phase.name)
-        if self._take(other.paths(phase)[0], self.paths(phase)[0]):
+        pairs = zip(other.paths(phase), self.paths(phase), strict=True)
+        if all([self._take(*pair) for pair in pairs]):
           taken.append(phase.name)
     for row in rows(self.config):
       source, target = other.detection_path(row), self.detection_path(row)

@@ -4,6 +4,10 @@ DIR/step-000100, DIR/step-000200, ... while a phase trains (the newest two are
 kept); DIR/final, parameters only, once it is finished. Each is a folder with
 the digests of its files (`storage`), since orbax restores a flipped bit without
 a word.
+
+All processes of a run save and restore together, each its share of the bytes;
+what is decided, named and removed is process 0's. What was saved from some
+devices can be restored to any others.
 """
 
 import contextlib
@@ -16,8 +20,8 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from ptlr_jax import interruption, storage
-from ptlr_jax.errors import Damaged, InputError, OtherVersion
+from ptlr_jax import interruption, processes, storage
+from ptlr_jax.errors import Damaged, InputError
 from ptlr_jax.progress import say
 
 KEEP = 2
@@ -40,7 +44,10 @@ def nbytes(tree: Any) -> int:
 def _write(path: pathlib.Path, tree: Any, notes: Mapping[str, Any]) -> None:
   """Writes a tree whole or not at all, with the digests of its files."""
   temporary = path.with_name(f".{path.name}")
-  storage.remove(temporary)
+  ours = processes.is_first()
+  if ours:
+    storage.remove(temporary)
+  processes.exchange()
   try:
     # asyncio would lose a `Stopped` that is raised inside.
     with (
@@ -50,14 +57,17 @@ def _write(path: pathlib.Path, tree: Any, notes: Mapping[str, Any]) -> None:
     ):
       with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(temporary.absolute(), tree)
-      storage.remove(temporary / "commit_success.txt")  # it says where we are
-      storage.seal_folder(temporary, notes)
-      storage.remove(path)  # one that could not be read
-      temporary.rename(path)
-      storage.sync(path.parent)
+      if ours:
+        storage.remove(temporary / "commit_success.txt")  # says where we are
+        storage.seal_folder(temporary, notes)
+        storage.remove(path)  # one that could not be read
+        temporary.rename(path)
+        storage.sync(path.parent)
+      processes.exchange()
   except BaseException:  # what is not whole only takes room
-    for left in path.parent.glob(f".{path.name}*"):
-      storage.remove(left)
+    if ours:
+      for left in path.parent.glob(f".{path.name}*"):
+        storage.remove(left)
     raise
 
 
@@ -88,15 +98,17 @@ def _silent(record: logging.LogRecord) -> bool:
   return False
 
 
-def _read(path: pathlib.Path, template: Any) -> Saved:
-  notes = storage.verify_folder(path)
-  # On this machine's device, whichever it was saved from.
-  here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), template
-  )
+def _read(path: pathlib.Path, template: Any) -> Any:
+  # To the devices of the template, whichever it was saved from.
+  here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+  def shape(x: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(x, "sharding", None) or here
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  abstract = jax.tree.map(shape, template)
   with interruption.deferred(), ocp.StandardCheckpointer() as checkpointer:
-    return Saved(checkpointer.restore(path.absolute(), abstract), notes)
+    return checkpointer.restore(path.absolute(), abstract)
 
 
 def steps(directory: pathlib.Path) -> list[int]:
@@ -126,6 +138,8 @@ def save(
   """
   path = step_path(directory, step)
   _write(path, state, notes or {})
+  if not processes.is_first():
+    return path
   there = steps(directory)
   kept = [other for other in there if other <= step][-KEEP:]
   for other in there:
@@ -147,27 +161,37 @@ def restore(
     OtherVersion: one is of another version.
     InputError: one is sound, but not shaped like the template.
   """
-  for step in reversed(steps(directory)):
-    if at is not None and step > at:
-      continue
-    path = step_path(directory, step)
-    try:
-      found = _read(path, template)
-    except Damaged as error:
-      say(f"{error}; going on from the one before")
-      continue
-    except OtherVersion:
-      raise
-    except Exception as error:  # what orbax raises has no common class
-      reason = str(error).partition("\n")[0][:200]
-      raise InputError(
-        f"{path}: expected a checkpoint of this configuration, it cannot be "
-        f"restored ({reason}); remove {directory} to train this phase again"
-      ) from error
+  newest = processes.first(lambda: _newest_sound(directory, at))
+  if newest is None:
+    return None
+  step, notes = newest
+  path = step_path(directory, step)
+  try:
+    found = Saved(_read(path, template), notes)
+  except Exception as error:  # what orbax raises has no common class
+    reason = str(error).partition("\n")[0][:200]
+    raise InputError(
+      f"{path}: expected a checkpoint of this configuration, it cannot be "
+      f"restored ({reason}); remove {directory} to train this phase again"
+    ) from error
+  if processes.is_first():
     for later in steps(directory):
       if later > step:
         storage.remove(step_path(directory, later))
-    return found
+  return found
+
+
+def _newest_sound(
+  directory: pathlib.Path, at: int | None
+) -> tuple[int, dict[str, Any]] | None:
+  """The last step up to `at` whose checkpoint is as it was written, and its
+  notes."""
+  for step in reversed(steps(directory)):
+    if at is None or step <= at:
+      try:
+        return step, storage.verify_folder(step_path(directory, step))
+      except Damaged as error:
+        say(f"{error}; going on from the one before")
   return None
 
 
@@ -190,7 +214,8 @@ def finish(directory: pathlib.Path, params: Any) -> None:
     NoSpace: the disk is full; what was there stays.
   """
   _write(directory / storage.FINAL, params, {})
-  tidy(directory)
+  if processes.is_first():
+    tidy(directory)
 
 
 def tidy(directory: pathlib.Path) -> None:
@@ -206,4 +231,6 @@ def final_params(directory: pathlib.Path, template: Any) -> Any:
   Raises:
     Damaged: they are not as they were written.
   """
-  return _read(directory / storage.FINAL, template).state
+  path = directory / storage.FINAL
+  processes.first(lambda: storage.verify_folder(path))
+  return _read(path, template)

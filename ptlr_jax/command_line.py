@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from ptlr_jax import interruption, settings, storage
-from ptlr_jax.errors import Diverged, InputError, NoSpace, Stopped
+from ptlr_jax import interruption, processes, settings, storage
+from ptlr_jax.errors import Absent, Diverged, InputError, NoSpace, Stopped
 
 USAGE = (
   "usage: python -m ptlr_jax.main --config=configs/NAME.py --workdir=DIR "
@@ -160,6 +161,20 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     print(f"{doc}\n{usage}\nEvery key: configs/base.py")
     return
   try:
+    _execute(run)
+  except BaseException as error:
+    if processes.count() == 1:
+      raise
+    if not isinstance(error, SystemExit):
+      traceback.print_exc()
+    leave(error.code if isinstance(error, SystemExit) else 1)
+  if processes.count() > 1:
+    leave(0)  # at its own end JAX would wait for the other processes
+
+
+def _execute(run: Callable[[Sequence[str]], None]) -> None:
+  """Runs a command; what it raises of ours is told, and is a SystemExit."""
+  try:
     run(sys.argv)
     sys.stdout.flush()
   except InputError as error:
@@ -168,7 +183,7 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     # Whoever read our output has had enough; nothing more can be said.
     _close_stdout()
     sys.exit(1)
-  except (Diverged, NoSpace) as error:
+  except (Absent, Diverged, NoSpace) as error:
     sys.exit(_complain([str(error)], 1))
   except OSError as error:
     if not storage.is_full(error):
@@ -185,7 +200,7 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
     sys.exit(_complain(["stopped by SIGINT"], 130))
 
 
-def leave(status: int) -> NoReturn:
+def leave(status: Any) -> NoReturn:
   """Ends the process without tidying up: all is written and no lock is held,
   and where a compilation was left XLA's own end is a crash."""
   for stream in (sys.stdout, sys.stderr):
@@ -200,6 +215,7 @@ def _close_stdout() -> None:
 
 
 def _complain(lines: Sequence[str], status: int) -> int:
+  who = "" if processes.is_first() else f"process {processes.index()}: "
   for line in lines:
-    print(f"ptlr_jax: {line}", file=sys.stderr)
+    print(f"ptlr_jax: {who}{line}", file=sys.stderr)
   return status

@@ -66,6 +66,7 @@ def device() -> dict[str, Any]:
     "platform": devices[0].platform,
     "kind": devices[0].device_kind,
     "count": len(devices),
+    "processes": jax.process_count(),
     "runtime": " ".join(devices[0].client.platform_version.split()),
     "machine": platform.machine(),
     "xla_flags": [flag for flag in flags if "/" not in flag],

@@ -49,6 +49,10 @@ class Diverged(ArithmeticError):
     self.step, self.members = step, tuple(members)
 
 
+class Absent(RuntimeError):
+  """Other processes of the run are not there; who is, and where."""
+
+
 class NoSpace(OSError):
   """A disk is full, or would be; the message says what, where, how much."""
 

@@ -11,11 +11,12 @@ from ml_collections import ConfigDict
 from ptlr_jax import settings
 
 # What changes no result: where features lie, how they come to the device and
-# where programs are kept, to the bit, and how many seeds are trained at once,
-# up to rounding.
+# where programs are kept, to the bit; how many seeds are trained at once and on
+# how many devices, up to rounding.
 NEUTRAL = (
   "compile_cache",
   "seeds",
+  "devices",
   "data.root",  # what lies there has a digest
   "data.memory_gb",
   "data.stream_threads",

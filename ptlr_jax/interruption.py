@@ -8,13 +8,16 @@ ends without it, and the checkpoint before is the one to go on from.
 """
 
 import contextlib
+import gc
 import os
 import select
 import signal
 import threading
 import time
+import types
 from collections.abc import Iterator
 
+from ptlr_jax import processes
 from ptlr_jax.errors import Stopped
 
 GRACE = 8.0  # seconds
@@ -29,23 +32,40 @@ class _Watch:
     self.asked: signal.Signals | None = None  # in what is watched now
     self.last: signal.Signals | None = None
     self.waits = 0  # how many `deferred` are entered
+    self.lost = False  # it came where what is raised is lost
 
-  def __call__(self, number: int, _) -> None:
+  def __call__(self, number: int, frame: types.FrameType | None) -> None:
     """The handler, in the main thread between two of its instructions."""
-    if self.asked:
+    if self.asked and not self.lost:
       if number == signal.SIGINT:
         _leave(number, "stopped at once")
       return
-    self.asked = self.last = signal.Signals(number)
-    if not self.waits:
+    self.asked = self.asked or signal.Signals(number)
+    self.last = self.asked
+    self.lost = not self.waits and _is_collecting(frame)
+    if self.lost:  # a moment later it will be elsewhere
+      again = os.getpid(), signal.SIGTERM
+      threading.Timer(0.01, os.kill, again).start()
+    elif not self.waits:
       raise Stopped(KEPT)
 
 
 _watch = _Watch()
 
 
+def _is_collecting(frame: types.FrameType | None) -> bool:
+  """Whether the garbage collector called what runs: JAX has it call Python."""
+  called = [getattr(call, "__code__", None) for call in gc.callbacks]
+  while frame is not None:
+    if frame.f_code in called or frame.f_code.co_name == "__del__":
+      return True
+    frame = frame.f_back
+  return False
+
+
 def _leave(number: int, said: str) -> None:
   line = f"ptlr_jax: {said}; the same command goes on from what was saved\n"
+  processes.tell_end(said, 128 + number)
   os.write(2, line.encode())
   os._exit(128 + number)
 
@@ -53,6 +73,12 @@ def _leave(number: int, said: str) -> None:
 def asked() -> bool:
   """Whether a signal has asked what is watched to end."""
   return _watch.asked is not None
+
+
+def ask() -> None:
+  """Acts as a signal would that another process of the run got."""
+  if not _watch.asked:
+    _watch.asked = _watch.last = signal.SIGTERM
 
 
 def name() -> str:

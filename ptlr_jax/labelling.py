@@ -1,13 +1,13 @@
 """Pseudo labels of a whole training set, as one phase writes them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ptlr_jax import pseudo_labels
 from ptlr_jax.data.annotations import Dataset, Video, frame_truth
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.pseudo_labels import Counts, PseudoLabels
 
 
 def allowed_classes(
@@ -101,35 +101,65 @@ def label(
   return found, kept
 
 
-def quality(labels: Sequence[PseudoLabels], data: Dataset) -> dict[str, float]:
+class Tally(NamedTuple):
+  """What is counted of labels; that of more videos adds up.
+
+  `annotated` and `others` are of the videos with temporal annotations and of
+  those without; `frames` i64[C+1] are the labelled frames of each class,
+  `empty` the videos without any.
+  """
+
+  annotated: Counts
+  others: Counts
+  frames: tuple[int, ...]
+  empty: int
+
+  def plus(self, other: "Tally | Sequence[Any]") -> "Tally":
+    """That of both; of the other as JSON gives it back, too."""
+    annotated, others, frames, empty = other
+    return Tally(
+      self.annotated.plus(annotated),
+      self.others.plus(others),
+      tuple(map(int.__add__, self.frames, frames)),
+      self.empty + empty,
+    )
+
+
+def tally(
+  labels: Iterable[PseudoLabels], videos: Iterable[Video], num_classes: int
+) -> Tally:
+  """Counts the labels of training videos."""
+  found = {True: Counts(), False: Counts()}
+  frames, empty = np.zeros(num_classes + 1, int), 0
+  for label, video in zip(labels, videos, strict=True):
+    own = pseudo_labels.counts([label], [frame_truth(video, num_classes)])
+    kind = bool(video.instances)
+    found[kind] = found[kind].plus(own)
+    frames += label.labels[label.selected].sum(0)
+    empty += not label.selected.any()
+  return Tally(found[True], found[False], tuple(frames.tolist()), empty)
+
+
+def quality(found: Tally) -> dict[str, float]:
   """Precision and recall of the training videos' labels, for the log only.
 
   See `pseudo_labels.quality`; training never reads it. Videos without temporal
   annotations are left out; where none has any, what needs no truth is left.
   """
-  pairs = list(zip(labels, data.train, strict=True))
-  annotated = [(label, video) for label, video in pairs if video.instances]
-  chosen = annotated or pairs
-  found = pseudo_labels.quality(
-    [label for label, _ in chosen],
-    (frame_truth(video, len(data.classes)) for _, video in chosen),
-  )
-  if annotated:
-    return found
-  return {name: found[name] for name in ("selected", "videos_without_action")}
+  if found.annotated.frames:
+    return pseudo_labels.quality(found.annotated)
+  said = pseudo_labels.quality(found.others)
+  return {name: said[name] for name in ("selected", "videos_without_action")}
 
 
-def gaps(labels: Sequence[PseudoLabels], data: Dataset) -> list[str]:
+def gaps(found: Tally, data: Dataset) -> list[str]:
   """What the labels of the training videos leave without a frame, in words."""
-  columns = len(data.classes) + 1
-  frames = np.zeros(columns, int)
-  for label in labels:
-    frames += label.labels[label.selected].sum(0)
-  said = []
-  if not frames.any():
+  frames, said = found.frames, []
+  if not any(frames):
     return ["no frame of any video is labelled"]
-  if empty := sum(not label.selected.any() for label in labels):
-    said.append(f"{empty} of {len(labels)} videos have no labelled frame")
+  if found.empty:
+    total = len(data.train)
+    said.append(f"{found.empty} of {total} videos have no labelled frame")
   taught = sorted({c for video in data.train for c in video.labels})
   lost = [data.classes[c] for c in taught if not frames[c]]
   if lost:

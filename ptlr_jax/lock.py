@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ptlr_jax import processes
 from ptlr_jax.errors import InputError
 from ptlr_jax.progress import say
 
@@ -217,14 +218,18 @@ def held(directory: Path) -> Iterator[None]:
           _lost(path)
         os.utime(path)
 
+  def give_back() -> None:
+    with contextlib.suppress(OSError):
+      if _is_ours(path, file) and _holder(file) == us:
+        path.unlink()
+
   beating = threading.Thread(target=beat, daemon=True, name="lock")
   beating.start()
+  processes.at_loss(give_back)
   try:
     yield
   finally:
     over.set()
     beating.join()
-    with contextlib.suppress(OSError):
-      if _is_ours(path, file) and _holder(file) == us:
-        path.unlink()
+    give_back()
     os.close(file)

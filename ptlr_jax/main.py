@@ -2,16 +2,17 @@
 
 python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
 
-With --reuse=OTHER the phases that the run in OTHER has done alike, as those
-before a setting that differs, are taken from there.
+With --reuse=OTHER the phases that the run in OTHER has done alike are taken
+from there. Several processes (`cluster`) do the run together.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import command_line, interruption, workdir
+from ptlr_jax import cluster, command_line, interruption, processes, workdir
 from ptlr_jax.errors import Diverged
 from ptlr_jax.progress import say
 
@@ -22,10 +23,15 @@ USAGE = command_line.USAGE.replace(
 
 def run(argv: Sequence[str]) -> None:
   """Starts a run, goes on with one, or shows a finished one again."""
-  config, directory, said = command_line.parse(argv, USAGE, {"reuse": ""})
+  own = {"reuse": "", **cluster.FLAGS}
+  config, directory, said = command_line.parse(argv, USAGE, own)
   runs = workdir.runs_of(config, directory)
-  with interruption.watched(), workdir.opened(runs):
-    if all(workdir.is_whole(*one) for one in runs.items()):
+  with (
+    interruption.watched(),
+    processes.joined(cluster.place(os.environ, said)),
+    workdir.opened(runs),
+  ):
+    if workdir.are_whole(runs):
       say(f"{directory}: finished before; nothing to do")
     else:
       _go_on(config, runs, Path(said["reuse"]) if said["reuse"] else None)
@@ -42,9 +48,9 @@ def _go_on(
 
   startup.settle(config)
   from ptlr_jax import seeds
-  from ptlr_jax.data.loading import load
+  from ptlr_jax.data.loading import load_in_turn
 
-  data = load(config.data, config.evaluate)
+  data = load_in_turn(config.data, config.evaluate)
   for note in data.notes:
     say(f"data: {note}")
   say(
@@ -60,7 +66,8 @@ def _go_on(
 
 def _show(runs: Iterable[Path]) -> None:
   """Prints the table of the runs that are finished."""
-  if metrics := [found for found in map(workdir.finished, runs) if found]:
+  metrics = [found for found in map(workdir.finished, runs) if found]
+  if metrics and processes.is_first():
     say(workdir.seeds_table(metrics))
 
 

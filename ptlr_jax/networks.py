@@ -5,30 +5,35 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import optax
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import checkpoints, optimizer, prediction, train
+from ptlr_jax import checkpoints, optimizer, prediction, shares, train
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data.annotations import Dataset, Video
+from ptlr_jax.devices import Devices
 from ptlr_jax.errors import InputError
 from ptlr_jax.stages import STAGES, Stage
 
 
 class Network(NamedTuple):
   """What a network is trained and asked with; `steps` is `step` for several
-  runs at once. init(key, ((stream, D), ...)) -> params, jitted."""
+  runs at once. init(key, ((stream, D), ...)) -> params and create(params) ->
+  state, jitted."""
 
   stage: Stage
   init: Callable[..., Any]
-  optimizer: optax.GradientTransformation
+  create: Callable[[Any], train.TrainState]
   step: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
   steps: Callable[..., tuple[train.TrainState, dict[str, jax.Array]]]
 
 
 @functools.cache
 def _network(
-  name: str, classes: int, options: FrozenConfigDict, adam: FrozenConfigDict
+  name: str,
+  classes: int,
+  options: FrozenConfigDict,
+  adam: FrozenConfigDict,
+  devices: Devices,
 ) -> Network:
   """One a network and its settings, so that nothing is compiled twice."""
   stage = STAGES[name](classes, options.to_dict())
@@ -37,6 +42,7 @@ def _network(
     "split": stage.split,
     "parts": options.accumulate,
     "frugal": options.remat,
+    "devices": devices,
   }
 
   def init(key: jax.Array, widths: tuple[tuple[str, int], ...]) -> Any:
@@ -44,8 +50,10 @@ def _network(
 
   return Network(
     stage,
-    jax.jit(init, static_argnums=1),
-    tx,
+    jax.jit(init, static_argnums=1, out_shardings=devices.everywhere),
+    jax.jit(
+      functools.partial(train.create, tx=tx), out_shardings=devices.everywhere
+    ),
     train.make_step(stage.loss, tx, **parts),
     train.make_steps(stage.loss, tx, **parts),
   )
@@ -62,49 +70,69 @@ def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:
     )
 
 
-class Networks:
-  """{name: Network} of `STAGES`, for the data and the workdir of a run."""
+# What `prediction.predictions` gives of videos, and of its further arguments.
+Asking = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
 
-  def __init__(self, config: FrozenConfigDict, data: Dataset, files: Artefacts):
+
+class Networks:
+  """{name: Network} of `STAGES`, for the data, the devices and the workdir of
+  a run."""
+
+  def __init__(
+    self,
+    config: FrozenConfigDict,
+    data: Dataset,
+    files: Artefacts,
+    devices: Devices,
+  ):
     _check_streams(config.ilg.streams, data.streams)
     classes, adam = len(data.classes), config.optimizer
+    self.devices, self._own = devices, devices.own()
     self._config, self._files = config, files
     self._networks = {
-      name: _network(name, classes, config[name], adam) for name in STAGES
+      name: _network(name, classes, config[name], adam, devices)
+      for name in STAGES
     }
-    self._widths = {s: x.shape[1] for s, x in data.train[0].features.items()}
+    # Of a video that this process reads anyway.
+    video = data.train[shares.own_videos(config, len(data.train)).start]
+    self._widths = {s: x.shape[1] for s, x in video.features.items()}
 
   def __getitem__(self, name: str) -> Network:
     return self._networks[name]
 
   def initial_params(self, network: str, key: jax.Array) -> Any:
-    """Parameters before the first update."""
-    return self[network].init(key, tuple(self._widths.items()))
+    """Parameters before the first update, on every device."""
+    widths = tuple(self._widths.items())
+    return self[network].init(self.devices.copied(key), widths)
 
   def params(self, name: str, network: str) -> Any:
-    """Final parameters of a finished training phase."""
-    init = functools.partial(self.initial_params, network)
-    template = jax.eval_shape(init, jax.random.key(0))
+    """Final parameters of a finished training phase, on every device."""
+    template = self.devices.shapes(self.shapes(network))
     return checkpoints.final_params(self._files.checkpoint_dir(name), template)
 
-  def predictions(
-    self, name: str, network: str, videos: Sequence[Video], **how: Any
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """What the network of a finished training phase says of videos, one after
-    the other with its index. See `prediction.predictions`."""
+  def shapes(self, network: str) -> Any:
+    """What its parameters are shaped like."""
+    widths = tuple(self._widths.items())
+    init = self[network].init
+    return jax.eval_shape(lambda key: init(key, widths), jax.random.key(0))
+
+  def asking(self, name: str, network: str) -> Asking:
+    """The network of a finished training phase, to be asked about videos on
+    the devices of this process. All processes have to come here together,
+    since together they read the parameters."""
     uniform = self._config.predict.sampling == "uniform"
-    return prediction.predictions(
+    return functools.partial(
+      prediction.predictions,
       self[network].stage,
-      self.params(name, network),
-      videos,
+      self.devices.owned(self.params(name, network)),
+      devices=self._own,
       batch_size=self._config.predict.batch_size,
       segments=self._config.ilg.segments if uniform else 0,
-      **how,
     )
 
   def predict(
     self, name: str, network: str, videos: Sequence[Video], **how: Any
   ) -> list[dict[str, Any]]:
-    """The same, in the videos' order."""
-    found = self.predictions(name, network, videos, **how)
+    """What it says of videos, in their order."""
+    found = self.asking(name, network)(videos, **how)
     return prediction.in_order(found, len(videos))

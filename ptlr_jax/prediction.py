@@ -9,6 +9,7 @@ import numpy as np
 
 from ptlr_jax.data.annotations import Video
 from ptlr_jax.data.batches import prediction_batches
+from ptlr_jax.devices import Devices
 from ptlr_jax.stages import Stage
 
 
@@ -42,6 +43,7 @@ def predictions(
   params: Any,
   videos: Sequence[Video],
   *,
+  devices: Devices | None = None,
   batch_size: int = 8,
   segments: int = 0,
   read_back: bool = True,
@@ -52,12 +54,18 @@ def predictions(
 
   Videos come at their own length, or uniformly sampled at `segments`; then the
   result is read back at the video's own length, or left at `segments`. What
-  is to `leave_out` of it is neither computed nor fetched.
+  is to `leave_out` of it is neither computed nor fetched. Each of this
+  process's `devices` takes as many of a batch, which is made large enough.
   """
   run = _jitted(stage, leave_out)
+  if devices is not None:
+    batch_size = -(-batch_size // devices.count) * devices.count
   batches = prediction_batches(videos, batch_size, segments)
   for indexes, batch in batches:
-    size, out = batch["mask"].shape[1], jax.device_get(run(params, batch))
+    size = batch["mask"].shape[1]
+    if devices is not None:
+      batch = devices.put(batch)
+    out = jax.device_get(run(params, batch))
     for row, i in enumerate(indexes):
       length = videos[i].num_segments
 

@@ -6,6 +6,8 @@ python -m ptlr_jax.prepare --check --source=DIR
 The first writes OUT/NAME/LAYOUT-DIGEST/1.0.0, which configurations take as
 --config.data.root= and any user of tensorflow_datasets can read. A stop loses
 nothing, the same command goes on; a changed source gets a folder of its own.
+With --parts=K files end where the parts of --config.data.parts=K do, so that
+each of several processes opens its own only.
 The second prints what was found and everything that is wrong with it.
 
 Other flags are the keys of `data` in configs/base.py: --annotations, --classes,
@@ -33,7 +35,8 @@ from ptlr_jax.progress import Progress, say
 
 USAGE = (
   "usage: python -m ptlr_jax.prepare --source=DIR (--check | --data_dir=OUT) "
-  "[--layout=auto] [--jobs=N] [--name=NAME] [--shard_mb=N] [--KEY=VALUE ...]"
+  "[--layout=auto] [--jobs=N] [--name=NAME] [--shard_mb=N] "
+  "[--parts=K] [--KEY=VALUE ...]"
 )
 _NAMES = ("thumos14_i3d", "activitynet_i3d", "own", "simulated")
 
@@ -45,6 +48,7 @@ class Command(NamedTuple):
   name: str
   jobs: int
   shard_mb: int
+  parts: int
   check: bool
 
 
@@ -54,7 +58,7 @@ def _parse(argv: Sequence[str]) -> tuple[Command, ReadOptions]:
   texts = {"source": "", "data_dir": "", "name": ""}
   for name, default in texts.items():
     flags.DEFINE_string(name, default, "", flag_values=values)
-  for name, default in {"jobs": 1, "shard_mb": 128}.items():
+  for name, default in {"jobs": 1, "shard_mb": 128, "parts": 1}.items():
     flags.DEFINE_integer(name, default, "", 1, flag_values=values)
   flags.DEFINE_boolean("check", False, "", flag_values=values)
   define: dict[type, Callable[..., Any]] = {
@@ -212,6 +216,7 @@ def write(options: ReadOptions, command: Command) -> None:
     )
   data, config = _source(options)
   name = command.name or name_of(data)
+  config += f"-parts{command.parts}" if command.parts > 1 else ""
   out = Path(command.data_dir).expanduser()
   for note in _as_flags(data.notes):
     say(f"data: {note}")
@@ -236,6 +241,7 @@ def write(options: ReadOptions, command: Command) -> None:
       config,
       jobs=command.jobs,
       megabytes=command.shard_mb,
+      parts=command.parts,
       on_wait=lambda: say(f"{target}: waiting for another preparation of it"),
       on_videos=bar.at,
     )

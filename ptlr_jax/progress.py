@@ -5,9 +5,13 @@ import time
 
 import tqdm
 
+from ptlr_jax import processes
+
 
 def say(line: str = "") -> None:
-  """Prints a line at once."""
+  """Prints a line at once; of several processes the first does."""
+  if not processes.is_first():
+    return
   tqdm.tqdm.write(line)
   sys.stdout.flush()
 
@@ -41,7 +45,7 @@ class Progress:
         leave=True,
         dynamic_ncols=True,
       )
-      if sys.stderr.isatty()
+      if sys.stderr.isatty() and processes.is_first()
       else None
     )
 

@@ -173,33 +173,56 @@ def update(
   return PseudoLabels(labels, new.selected | old.selected)
 
 
-def quality(
-  labels: Sequence[PseudoLabels], truths: Iterable[np.ndarray]
-) -> dict[str, float]:
-  """Precision and recall against frame_truth bool[T,C+1]. Fractions.
+class Counts(NamedTuple):
+  """Frames, and videos without an action; those of more videos add up."""
+
+  right: int = 0
+  chosen: int = 0
+  frames: int = 0
+  action_right: int = 0
+  action_chosen: int = 0
+  action_frames: int = 0
+  without_action: int = 0
+
+  def plus(self, other: "Counts | Sequence[int]") -> "Counts":
+    """Those of both."""
+    return Counts(*map(int.__add__, self, other))
+
+
+def counts(
+  labels: Iterable[PseudoLabels], truths: Iterable[np.ndarray]
+) -> Counts:
+  """Counts of labels against frame_truth bool[T,C+1].
+
+  A frame is right when one of its labels is among the true ones.
+  """
+  found = Counts()
+  for (label, selected), truth in zip(labels, truths, strict=True):
+    hit = (label & truth).any(1)
+    acted = label[:, :-1].any(1)
+    own = (
+      *(hit.sum(), selected.sum(), len(selected)),
+      *((hit & acted).sum(), acted.sum(), (~truth[:, -1]).sum()),
+      not acted.any(),
+    )
+    found = found.plus(tuple(map(int, own)))
+  return found
+
+
+def quality(found: Counts) -> dict[str, float]:
+  """Precision and recall against the truth. Fractions.
 
   `precision`: right labels / selected frames; `recall`: right labels / all
   frames (Sec. IV-A of the paper). The paper's pair cannot see a collapse to
   background, so `action_precision` and `action_recall` count action labels
   and action frames alone, `selected` is the share of frames selected, and
-  `videos_without_action` the number of videos with no frame of an action. A
-  frame is right when one of its labels is among the true ones.
+  `videos_without_action` the number of videos with no frame of an action.
   """
-  right = chosen = frames = action_right = action_chosen = action_frames = 0
-  for (label, selected), truth in zip(labels, truths, strict=True):
-    hit = (label & truth).any(1)
-    acted = label[:, :-1].any(1)
-    right += int(hit.sum())
-    chosen += int(selected.sum())
-    frames += len(selected)
-    action_right += int((hit & acted).sum())
-    action_chosen += int(acted.sum())
-    action_frames += int((~truth[:, -1]).sum())
   return {
-    "precision": right / max(chosen, 1),
-    "recall": right / max(frames, 1),
-    "action_precision": action_right / max(action_chosen, 1),
-    "action_recall": action_right / max(action_frames, 1),
-    "selected": chosen / max(frames, 1),
-    "videos_without_action": sum(not has_action(label) for label in labels),
+    "precision": found.right / max(found.chosen, 1),
+    "recall": found.right / max(found.frames, 1),
+    "action_precision": found.action_right / max(found.action_chosen, 1),
+    "action_recall": found.action_right / max(found.action_frames, 1),
+    "selected": found.chosen / max(found.frames, 1),
+    "videos_without_action": found.without_action,
   }

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ptlr_jax.data.annotations import Video
+from ptlr_jax.devices import Devices
 
 SHARE = 0.5  # of the device's memory that features may take
 
@@ -20,20 +20,21 @@ SHARE = 0.5  # of the device's memory that features may take
 class Store(NamedTuple):
   """All videos one after the other.
 
-  features {stream: f[N,D]} on the device; first i64[V], each video's first row.
+  features {stream: f[N,D]} on every device; first i64[V], the first
+  row of each.
   """
 
   features: dict[str, jax.Array]
   first: np.ndarray
 
 
-def store_of(videos: Sequence[Video]) -> Store:
-  """Puts the features of the videos on the device, as precise as they are."""
+def store_of(videos: Sequence[Video], devices: Devices) -> Store:
+  """Puts the features of the videos on all devices, as precise as they are."""
   lengths = [video.num_segments for video in videos]
   first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
   loaded = [video.load() for video in videos]
   features = {
-    stream: jnp.asarray(np.concatenate([x[stream] for x in loaded]))
+    stream: devices.copied(np.concatenate([x[stream] for x in loaded]))
     for stream in loaded[0]
   }
   return Store(features, first)

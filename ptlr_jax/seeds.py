@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import space, together
+from ptlr_jax import processes, space, together
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Damaged, Diverged, InputError, OtherVersion
 from ptlr_jax.phases import Phase, phases
@@ -36,9 +36,11 @@ def run(
   runs = [Run(config, data, path) for path, config in configs.items()]
   for one in runs:
     one.record()
-    if reuse is not None:
+    if reuse is not None and processes.is_first():
       _reuse(one, reuse)
-  space.check(runs)
+  if processes.is_first():
+    space.check(runs)
+  processes.exchange()
   if len(runs) == 1:
     runs[0].run()
     return

@@ -94,6 +94,8 @@ _AT_LEAST: dict[str, float] = {
   "ilg.scale.min": 1e-3,
   "ptlr.stages": 0,
   "ptlr.window": 0,
+  "devices": 0,
+  "data.parts": 1,
   "optimizer.weight_decay": 0,
   "ilg.learning_rate": 0,
   "ots.learning_rate": 0,

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
-
 from ptlr_jax import checkpoints, storage
 from ptlr_jax.phases import phases, rows
 from ptlr_jax.pipeline import Run
@@ -30,15 +28,10 @@ def needed(run: Run) -> float:
   ]
   if not missing:
     return 0.0
-  key = jax.random.key(0)
   kept, passing, there = _REST, 0.0, 0.0
   for phase in missing:
     if phase.kind == "train":
-      params = jax.eval_shape(
-        lambda key, net=phase.network: run.networks.initial_params(net, key),
-        key,
-      )
-      size = checkpoints.nbytes(params)
+      size = checkpoints.nbytes(run.networks.shapes(phase.network))
       kept += size
       passing = max(passing, (checkpoints.KEEP + 1) * _STATE * size)
       saved = checkpoints.steps(run.files.checkpoint_dir(phase.name))

@@ -11,6 +11,9 @@ A stage is three functions of arrays. A batch is a dict:
             (`data.packing`)                                      (ots, rts)
   weights   optional, f32[B,T/2^m] of each output: what its frames count
             for, where the batch is part of a larger one           (ots, rts)
+  row       optional, i32[B]: each video's number in the whole batch   (ilg)
+  number    optional, i32[B,T]: each segment's, which dropout draws
+            with; both count from 0 where they are absent          (ots, rts)
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +25,10 @@ import jax.numpy as jnp
 
 from ptlr_jax import losses
 from ptlr_jax.models import basnet, ots, rts
-from ptlr_jax.models.layers import COSTLY
+from ptlr_jax.models.layers import COSTLY, segment_numbers
 from ptlr_jax.scale import scale_transform
+
+COMMON = ("scale", "scale_grid")  # what a batch has once, not a row each
 
 Batch = Mapping[str, Any]
 Terms = dict[str, jax.Array]
@@ -34,7 +39,9 @@ class Stage(NamedTuple):
   predict(params, batch) -> arrays. `widths` maps a stream to D.
 
   split(batch, parts) -> the batch as `parts` batches, stacked, the mean of
-  whose losses is the loss of the whole.
+  whose losses, all with the key of the whole, is the loss of the whole, drawn
+  dropout included. Part j has rows j, j + parts, ...: where neighbouring rows
+  lie on a device of their own, none has to move.
   """
 
   init: Callable[..., Any]
@@ -71,16 +78,30 @@ def remembering(loss: Callable[..., Any], options: Mapping[str, Any]):
 
 
 def _stacked(batch: Batch, parts: int) -> dict[str, Any]:
-  """Arrays [B,...] as [parts,B/parts,...]."""
+  """Arrays [B,...] as [parts,B/parts,...], row i in part i mod `parts`."""
   return jax.tree.map(
-    lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:]), dict(batch)
+    lambda x: x.reshape(len(x) // parts, parts, *x.shape[1:]).swapaxes(0, 1),
+    dict(batch),
   )
+
+
+def _rows(batch: Batch) -> Any:
+  """i32[B]: each row's number in the whole batch."""
+  return batch["row"] if "row" in batch else jnp.arange(len(batch["mask"]))
+
+
+def _numbers(batch: Batch) -> Any:
+  """i32[B,T]: each segment's number in the whole batch."""
+  if "number" in batch:
+    return batch["number"]
+  return segment_numbers(_rows(batch), batch["mask"].shape[1])
 
 
 def _split_videos(batch: Batch, parts: int) -> Batch:
   """For losses that are means over videos of as many valid segments."""
-  common = {k: v for k, v in batch.items() if k in ("scale", "scale_grid")}
-  own = _stacked({k: v for k, v in batch.items() if k not in common}, parts)
+  common = {k: v for k, v in batch.items() if k in COMMON}
+  own = {k: v for k, v in batch.items() if k not in common}
+  own = _stacked({**own, "row": _rows(batch)}, parts)
   return {**own, **{k: jnp.stack([v] * parts) for k, v in common.items()}}
 
 
@@ -114,9 +135,10 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
       for i, stream in enumerate(streams)
     }
 
-  def apply(params, x, mask, key, *, base) -> Any:
+  def apply(params, x, mask, row, key, *, base) -> Any:
     how = {"deterministic": False, "base": base, "rngs": {"dropout": key}}
-    return net.apply({"params": params}, x, mask, **how)
+    number = segment_numbers(row, mask.shape[1])
+    return net.apply({"params": params}, x, mask, number, **how)
 
   def mil_terms(out, mask, labels):
     return losses.basnet_terms(
@@ -153,7 +175,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
     xs = jax.tree.map(lambda values: rescaled(values)[0], x)
     ours = losses.consistency_space(cas, mask, space)
     ours, valid = rescaled(ours)
-    out = apply(params, xs, valid, key, base=extra > 0)
+    out = apply(params, xs, valid, _rows(batch), key, base=extra > 0)
     theirs = losses.consistency_space(out["suppression"], valid, space)
     if detach == "original":
       ours = jax.lax.stop_gradient(ours)
@@ -172,7 +194,7 @@ def _ilg(num_classes: int, options: Mapping[str, Any]) -> Stage:
       original, scaled = jax.random.split(jax.random.fold_in(key, i))
       x = stream_input(batch["features"], stream)
       x = first_products(params[stream], x, mask)
-      out = apply(params[stream], x, mask, original, base=True)
+      out = apply(params[stream], x, mask, _rows(batch), original, base=True)
       own = mil_terms(out, mask, batch["labels"])
       terms |= {f"{stream}/{name}": value for name, value in own.items()}
       total += sum(own.values())
@@ -237,7 +259,13 @@ def _refinement(
 
   def loss(params, batch, key):
     value = loss_of(
-      apply(params, batch, deterministic=False, rngs={"dropout": key}),
+      apply(
+        params,
+        batch,
+        number=_numbers(batch),
+        deterministic=False,
+        rngs={"dropout": key},
+      ),
       batch["targets"],
       batch["selected"],
       smoothing=options["label_smoothing"],
@@ -256,7 +284,8 @@ def _refinement(
 
   def split(batch, parts):
     weights = [parts * w for w in weights_of(batch)]
-    return _stacked({**batch, "weights": weights}, parts)
+    own = {"weights": weights, "number": _numbers(batch)}
+    return _stacked({**batch, **own}, parts)
 
   def predict(params, batch):
     outputs, mask = apply(params, batch), batch["mask"]

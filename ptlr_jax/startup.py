@@ -5,13 +5,15 @@ import os
 import sys
 from typing import Any
 
+from ptlr_jax import processes
 from ptlr_jax.progress import say
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
 def settle(config: Any) -> None:
-  """Sets XLA's flags and JAX's compile cache as a configuration says."""
+  """Sets XLA's flags and JAX's compile cache as a configuration says, and has
+  JAX join the other processes, if there are any."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   flags = os.environ.get("XLA_FLAGS", "").split()
   if config.deterministic and DETERMINISTIC not in flags:
@@ -26,6 +28,24 @@ def settle(config: Any) -> None:
   from ptlr_jax import compilation
 
   compilation.use_cache(config.compile_cache)
+  processes.service(_join)
+
+
+def _join(address: str, count: int, index: int, bind: str | None) -> None:
+  import jax
+
+  # It would take SIGTERM for itself.
+  jax.config.update("jax_enable_preemption_service", False)
+  own = processes.device()
+  jax.distributed.initialize(
+    address,
+    count,
+    index,
+    local_device_ids=None if own is None else [own],
+    cluster_detection_method="deactivate",
+    initialization_timeout=int(processes.PATIENCE),
+    coordinator_bind_address=bind,
+  )
 
 
 def _on_gpu() -> bool:

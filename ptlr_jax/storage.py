@@ -13,9 +13,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ptlr_jax.errors import Damaged, NoSpace, OtherVersion
 
@@ -99,9 +99,10 @@ def room_for(path: Path, size: int) -> Iterator[None]:
 # Single files.
 
 
-def temporary_of(path: Path) -> Path:
-  """Where this process writes a file before it is whole."""
-  return path.with_name(f".{path.name}{_TEMPORARY}{os.getpid()}")
+def temporary_of(path: Path, number: str = "") -> Path:
+  """Where this process, or whoever has that number, writes a file before it is
+  whole."""
+  return path.with_name(f".{path.name}{_TEMPORARY}{number or os.getpid()}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -110,18 +111,41 @@ def write_bytes(path: Path, data: bytes) -> None:
   Raises:
     NoSpace: the disk is full; what was there stays.
   """
+  with room_for(path, len(data)), _replaced(path) as file:
+    file.write(data)
+
+
+@contextlib.contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+  """A file that takes the place of the one at a path once it is whole."""
   temporary = temporary_of(path)
-  with room_for(path, len(data)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-      temporary.replace(path)
-      sync(path.parent)
-    finally:
-      temporary.unlink(missing_ok=True)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with temporary.open("w+b") as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+    sync(path.parent)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes], total: int = 0) -> None:
+  """Writes the pieces of a file one after the other, whole or not at all, and
+  its digest into the `PLACE` that the last of them has. About `total` bytes.
+
+  Raises:
+    NoSpace: the disk is full; what was there stays.
+  """
+  found, size, last = hashlib.sha256(), 0, b""
+  with room_for(path, total), _replaced(path) as file:
+    for chunk in chunks:
+      found.update(chunk)
+      file.write(chunk)
+      size, last = size + len(chunk), chunk
+    file.seek(size - len(last) + last.rindex(PLACE))
+    file.write(found.hexdigest().encode())
 
 
 def sync(path: Path) -> None:
@@ -178,12 +202,15 @@ def read_bytes(path: Path) -> bytes:
 
 def sealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
   """A JSON object with its version and digest; NaN is refused."""
+  return seal(unsealed_json(value, indent))
+
+
+def unsealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
+  """The same with the `PLACE` of its digest."""
   if taken := {VERSION_KEY, DIGEST_KEY} & value.keys():
     raise ValueError(f"expected an object without {taken}, which are ours")
   whole = {**value, VERSION_KEY: VERSION, DIGEST_KEY: PLACE.decode()}
-  return seal(
-    (json.dumps(whole, indent=indent, allow_nan=False) + "\n").encode()
-  )
+  return (json.dumps(whole, indent=indent, allow_nan=False) + "\n").encode()
 
 
 def _end(data: bytes) -> re.Match[bytes] | None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptlr_jax import checkpoints, training
+from ptlr_jax import checkpoints, processes, training
 from ptlr_jax.errors import Diverged
 from ptlr_jax.training import Start, Training
 
@@ -30,7 +30,7 @@ def run(trainings: Sequence[Training]) -> None:
   trainings = [one for one in trainings if not one.idle]
   if not trainings:
     return
-  at = common_step(trainings)
+  at = processes.first(lambda: common_step(trainings))
   starts = [(one, one.begin(at)) for one in trainings]
   groups: dict[int, list[tuple[Training, Start]]] = {}
   for one, start in starts:
@@ -85,11 +85,10 @@ def _run_group(trainings: Sequence[Training], starts: Sequence[Start]) -> None:
       first,
       name,
       first.network.steps,
-      Start(
-        at, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states), pending
-      ),
+      Start(at, _together(states), pending),
       lambda i: stacked([batch_at(i) for batch_at in sources]),
-      key=jnp.stack([one.key for one in trainings]),
+      key=_together([one.key for one in trainings]),
+      axis=1,
       on_log=on_log,
       on_checkpoint=on_checkpoint,
     )
@@ -98,6 +97,12 @@ def _run_group(trainings: Sequence[Training], starts: Sequence[Start]) -> None:
     raise Diverged("; ".join(told)) from None
   for one, own in zip(trainings, unstacked(state, count), strict=True):
     one.finish(own)
+
+
+@jax.jit
+def _together(trees: list[Any]) -> Any:
+  """k trees as one whose leaves are [k,...]; on their devices."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def unstacked(tree: Any, count: int) -> list[Any]:

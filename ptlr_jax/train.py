@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ptlr_jax.devices import Devices
 from ptlr_jax.errors import Diverged
 
 Batch = Mapping[str, Any]
@@ -75,15 +76,14 @@ def update_of(
     assert split is not None
     stacked = split(batch, parts)
 
-    def one(sums, numbered):
-      i, part = numbered
-      found = gradient(params, part, jax.random.fold_in(key, i), store)
+    def one(sums, part):
+      found = gradient(params, part, key, store)
       return jax.tree.map(jnp.add, sums, found), None
 
     first = jax.tree.map(lambda x: x[0], stacked)
     like = jax.eval_shape(gradient, params, first, key, store)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-    sums, _ = jax.lax.scan(one, zeros, (jnp.arange(parts), stacked))
+    sums, _ = jax.lax.scan(one, zeros, stacked)
     return jax.tree.map(lambda x: x / parts, sums)
 
   def update(
@@ -100,32 +100,40 @@ def update_of(
   return update
 
 
-def _jitted(update: Callable[..., Any], frugal: bool):
-  """An update as a program that is given its state for good; `frugal` asks for
-  an order of computation that needs less memory."""
+def _jitted(update: Callable[..., Any], devices: Devices | None, frugal: bool):
+  """An update as a program that is given its state for good, and leaves it on
+  every device; `frugal` asks for an order of computation that needs less
+  memory."""
   # XLA's usual order on a CPU is for many cores, and keeps more alive.
   order = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
   sparing = frugal and jax.default_backend() == "cpu"
-  return jax.jit(
-    update, donate_argnums=0, compiler_options=order if sparing else None
-  )
+  how: dict[str, Any] = {"compiler_options": order if sparing else None}
+  if devices is not None:
+    how["out_shardings"] = devices.everywhere
+  return jax.jit(update, donate_argnums=0, **how)
 
 
 def make_step(
   loss: Loss,
   tx: optax.GradientTransformation,
   *,
+  devices: Devices | None = None,
   frugal: bool = False,
   **how: Any,
 ):
-  """`update_of`, jitted; the state is donated. See `_jitted` for `frugal`."""
-  return _jitted(update_of(loss, tx, **how), frugal)
+  """`update_of`, jitted; the state is donated. See `_jitted` for `frugal`.
+
+  Where the batch is spread over `devices` each computes its rows, and the sums
+  over the batch, as of gradients, are over all.
+  """
+  return _jitted(update_of(loss, tx, **how), devices, frugal)
 
 
 def make_steps(
   loss: Loss,
   tx: optax.GradientTransformation,
   *,
+  devices: Devices | None = None,
   frugal: bool = False,
   **how: Any,
 ):
@@ -137,7 +145,7 @@ def make_steps(
     many = jax.vmap(update, in_axes=(0, 0, 0, None))
     return many(states, batches, keys, store)
 
-  return _jitted(steps, frugal)
+  return _jitted(steps, devices, frugal)
 
 
 def due(step: int, every: int, last: int) -> bool:
@@ -199,9 +207,10 @@ def fit(
   checkpoint_every: int,
   on_log: Callable[[int, dict[str, Any]], None],
   on_checkpoint: Callable[[int, TrainState, list[dict[str, Any]]], None],
-  stopping: Callable[[], bool] = lambda: False,
+  stopping: Callable[[int], bool] = lambda step: False,
 ) -> TrainState:
-  """Trains from `state.step` to `steps` updates, or until it is `stopping`.
+  """Trains from `state.step` to `steps` updates, or until it is `stopping`
+  after one.
 
   `start` is that step, where states of several runs are trained at once.
   `batch_at(i)` is the batch of update i (from 0), whatever came before.
@@ -227,7 +236,7 @@ def fit(
       jax.block_until_ready(unlogged[-1 - ahead])
     now = time.monotonic()
     ahead, before = (0 if now - before > SLOW else AHEAD), now
-    stop = stopping()
+    stop = stopping(done)
     if saving or stop:
       on_checkpoint(done, state, _fetched(unlogged, done))
     if stop:

@@ -13,7 +13,14 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import checkpoints, interruption, resident, train
+from ptlr_jax import (
+  checkpoints,
+  interruption,
+  processes,
+  resident,
+  shares,
+  train,
+)
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Dataset
@@ -22,6 +29,7 @@ from ptlr_jax.networks import Networks
 from ptlr_jax.phases import Phase
 from ptlr_jax.progress import Progress, say
 from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.stages import COMMON
 
 
 @dataclasses.dataclass
@@ -40,18 +48,19 @@ class Training:
     self.options = self.config[self.phase.network]
     self.network = self.networks[self.phase.network]
     self.directory = self.files.checkpoint_dir(self.phase.name)
-    self.empty = 0  # batches without any labelled frame
+    self.empty: set[int] = set()  # batches without any labelled frame here
 
   def _key(self) -> jax.Array:
     key = jax.random.key(self.config.seed)
     return jax.random.fold_in(key, zlib.crc32(self.phase.name.encode()))
 
-  @property
+  @functools.cached_property
   def idle(self) -> bool:
     """Whether there is no labelled frame at all to learn from."""
     if self.phase.network == "ilg":
       return False
-    return not any(label.selected.any() for label in self.labels)
+    own = any(label.selected.any() for label in self.labels)
+    return not any(processes.exchange(own))
 
   def skip(self) -> None:
     """Leaves the parameters that the phase begins with."""
@@ -64,7 +73,7 @@ class Training:
   @property
   def key(self) -> jax.Array:
     """What the updates' own keys are made of."""
-    return jax.random.fold_in(self._key(), 1)
+    return self.networks.devices.copied(jax.random.fold_in(self._key(), 1))
 
   def _initial_params(self) -> Any:
     phase, first = self.phase, jax.random.fold_in(self._key(), 0)
@@ -81,7 +90,7 @@ class Training:
     Raises:
       OtherVersion, InputError: a checkpoint is of something else.
     """
-    state = train.create(self._initial_params(), self.network.optimizer)
+    state = self.network.create(self._initial_params())
     saved = checkpoints.restore(self.directory, state, at)
     state, notes = (state, {}) if saved is None else saved
     start = int(state.step)
@@ -98,7 +107,12 @@ class Training:
     """The function from an update's number to its batch; `start` is the first
     that is asked for."""
     config, videos = self.config, self.data.train
-    drawn: dict[str, Any] = {"seed": config.seed, "name": self.phase.name}
+    drawn: dict[str, Any] = {
+      "seed": config.seed,
+      "name": self.phase.name,
+      "parts": config.data.parts,
+      "share": (processes.index(), processes.count()),
+    }
     if self.store is not None:
       drawn["first"] = self.store.first
     if self.phase.network == "ilg":
@@ -111,7 +125,9 @@ class Training:
         self.options.batch_size,
         window=config.ptlr.window,
         align=2**config.rts.model.branches,
-        packed_rows=config.ptlr.pack and self.options.accumulate,
+        packed_rows=shares.rows(
+          config, self.phase.network, self.networks.devices
+        ),
         **drawn,
       )
     if self.store is not None or not self.data.on_disk:
@@ -146,9 +162,10 @@ class Training:
   def finish(self, state: train.TrainState) -> None:
     """Leaves the final parameters."""
     checkpoints.finish(self.directory, state.params)
-    if self.empty:
+    everywhere = processes.exchange(sorted(self.empty))
+    if empty := set.intersection(*map(set, everywhere)):
       say(
-        f"{self.phase.name:<14} {self.empty} batches had no labelled frame: "
+        f"{self.phase.name:<14} {len(empty)} batches had no labelled frame: "
         "they taught nothing"
       )
 
@@ -166,6 +183,7 @@ class Training:
       error.step - 1,
       seed=self.config.seed,
       name=self.phase.name,
+      parts=self.config.data.parts,
     )
     ids = ", ".join(video.id for video in drawn)
     return Diverged(
@@ -184,7 +202,8 @@ class Training:
 
     def counted(i: int) -> dict[str, Any]:
       batch = batch_at(i)
-      self.empty += "selected" in batch and not batch["selected"].any()
+      if "selected" in batch and not batch["selected"].any():
+        self.empty.add(i)
       return batch
 
     return counted
@@ -234,10 +253,11 @@ def fit(
   *,
   on_log: Callable[[int, dict[str, Any]], None],
   on_checkpoint: Callable[..., None],
+  axis: int = 0,
   **how: Any,
 ) -> train.TrainState:
-  """`train.fit` with the settings and the resident features of a phase, under
-  a bar of that name."""
+  """`train.fit` with the settings, the devices and the resident features of a
+  phase, under a bar of that name; `axis` is that of the batches' rows."""
   if training.store is not None:
     step = functools.partial(step, store=training.store.features)
   steps, options = training.options.steps, training.config.train
@@ -253,12 +273,16 @@ def fit(
     on_checkpoint(at, *what)
     saved = at
 
+  put = functools.partial(
+    training.networks.devices.put, common=COMMON, axis=axis
+  )
+  processes.begin_loop(start.step + 1)
   try:
     with interruption.deferred():
       return train.fit(
         start.state,
         step,
-        batch_at,
+        lambda i: put(batch_at(i)),
         steps=steps,
         start=start.step,
         pending=start.pending,
@@ -266,7 +290,7 @@ def fit(
         checkpoint_every=options.checkpoint_every,
         on_log=told,
         on_checkpoint=kept,
-        stopping=interruption.asked,
+        stopping=_stopping,
         **how,
       )
   except Stopped:
@@ -277,3 +301,12 @@ def fit(
     raise Stopped(f"{name} is saved at step {saved} in {where}{rest}") from None
   finally:
     bar.close()
+
+
+def _stopping(step: int) -> bool:
+  """Whether training ends after an update, as a signal has asked one of the
+  processes."""
+  stop = processes.stops_after(step, interruption.asked())
+  if stop:
+    interruption.ask()
+  return stop

@@ -2,6 +2,7 @@
 
 import contextlib
 import statistics
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from ptlr_jax import (
   detection_map,
   identity,
   lock,
+  processes,
   provenance,
   storage,
   writers,
@@ -26,6 +28,7 @@ CONFIG = "config.json"
 SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
 )
+_SHARED = 60.0  # seconds for a file to be seen by all; NFS keeps names so long
 _TRACES = ("checkpoints", "labels", "detections", "detections.json")
 _TRACES += ("metrics.json",)
 
@@ -65,15 +68,20 @@ def runs_of(
 @contextlib.contextmanager
 def opened(runs: Mapping[Path, FrozenConfigDict]) -> Iterator[None]:
   """Makes the folders of runs and their config.json, or checks that they
-  agree, and holds the folders for this process.
+  agree, and holds the folders for this process, or for all by the first.
 
   Raises:
     InputError: a folder cannot be written, holds a run of another
       configuration or version, or another process is at it.
     NoSpace: the disk is full.
   """
+  processes.agree(
+    [identity.digest(config) for config in runs.values()],
+    "the configuration",
+    "start all processes with the same arguments",
+  )
   with contextlib.ExitStack() as stack:
-    for directory, config in runs.items():
+    for directory, config in runs.items() if processes.is_first() else ():
       try:
         with storage.room_for(directory / lock.FILE, 4096):
           writers.make_writable(directory)
@@ -87,7 +95,32 @@ def opened(runs: Mapping[Path, FrozenConfigDict]) -> Iterator[None]:
         ) from None
       prepare(directory, config)
       Artefacts(config, directory).clear_leftovers()
+    if processes.count() > 1:
+      _check_shared(next(iter(runs)))
     yield
+
+
+def _check_shared(directory: Path) -> None:
+  """Refuses a folder that is not the one of process 0; waits for it."""
+  path = directory / lock.FILE
+  token = processes.first(path.read_text)
+  deadline = time.monotonic() + _SHARED
+  while not _holds(path, token):
+    if time.monotonic() > deadline:
+      raise InputError(
+        f"process {processes.index()}: --workdir={directory}: expected the "
+        "folder that process 0 has opened, came another of that name; give one "
+        "on a file system that all hosts share"
+      )
+    time.sleep(0.5)
+  processes.exchange()
+
+
+def _holds(path: Path, text: str) -> bool:
+  try:
+    return path.read_text() == text
+  except OSError:
+    return False
 
 
 def prepare(directory: Path, config: FrozenConfigDict) -> None:
@@ -147,6 +180,11 @@ def finished(directory: Path) -> dict[str, Any] | None:
     return writers.read_json(path) if path.exists() else None
   except Damaged:
     return None
+
+
+def are_whole(runs: Mapping[Path, FrozenConfigDict]) -> bool:
+  """Whether all runs are, see `is_whole`; as process 0 sees it."""
+  return processes.first(lambda: all([is_whole(*r) for r in runs.items()]))
 
 
 def is_whole(directory: Path, config: FrozenConfigDict) -> bool:

@@ -9,7 +9,15 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import base
-from ptlr_jax import checkpoints, identity, tables, workdir, writers
+from ptlr_jax import (
+  checkpoints,
+  detection_files,
+  identity,
+  label_files,
+  tables,
+  workdir,
+  writers,
+)
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.phases import Phase, phases
 from ptlr_jax.pseudo_labels import PseudoLabels
@@ -37,10 +45,10 @@ def done(tmp_path):
       files.log.append(phase.name, 4, {"loss": i})
     elif phase.kind == "labels":
       labels = PseudoLabels(np.eye(2, dtype=bool), np.ones(2, bool))
-      writers.write_labels(files.label_path(phase.name), ["v"], [labels])
+      label_files.write_labels(files.label_path(phase.name), ["v"], [labels])
       files.log.append(phase.name, 0, {"precision": i / 10})
   for row in ("ilg", "stage-1", "stage-2"):
-    writers.write_detections(files.detection_path(row), {row: []})
+    detection_files.write_detections(files.detection_path(row), {row: []})
   writers.write_json(files.metrics_path(), {})
   return files
 
@@ -114,7 +122,7 @@ def test_what_is_there_stays(done, tmp_path):
   files = _files(tmp_path / "new")
   own = {"bias": np.full(2, -1, np.float32)}
   checkpoints.finish(files.checkpoint_dir("ilg"), own)
-  writers.write_detections(files.detection_path("ilg"), {"mine": []})
+  detection_files.write_detections(files.detection_path("ilg"), {"mine": []})
   files.adopt(done)
   read = checkpoints.final_params(files.checkpoint_dir("ilg"), own)
   np.testing.assert_array_equal(read["bias"], own["bias"])
@@ -129,7 +137,7 @@ def test_what_is_taken_can_be_read_and_outlives_its_source(done, tmp_path):
   for name, i in (("ilg", 0), ("rts-2", 8)):
     read = checkpoints.final_params(files.checkpoint_dir(name), template)
     np.testing.assert_array_equal(read["bias"], [i, i])
-  writers.write_detections(done.detection_path("ilg"), {"other": []})
+  detection_files.write_detections(done.detection_path("ilg"), {"other": []})
   assert _row(files, "ilg") == {"ilg": []}
 
 

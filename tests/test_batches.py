@@ -80,7 +80,7 @@ def test_uniform_sampling_takes_the_same_segments_every_time():
 def test_without_a_transformed_branch_there_is_no_scale():
   off = ilg_options(loss={"beta": 0.0, "gamma": 0.0})
   batch = batches.ilg_batches(VIDEOS, 4, off, **DRAWN)(0)
-  assert batch.keys() == {"features", "mask", "labels"}
+  assert batch.keys() == {"features", "mask", "labels", "row"}
   on = ilg_options(loss={"beta": 0.0})
   assert "scale_grid" in batches.ilg_batches(VIDEOS, 4, on, **DRAWN)(0)
 

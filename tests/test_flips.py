@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import identity, storage, writers
+from ptlr_jax import detection_files, identity, label_files, storage, writers
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.pseudo_labels import PseudoLabels
 from tests import damage, tiny_config
@@ -30,12 +30,12 @@ def _labels():
 
 
 def _write_labels(path):
-  writers.write_labels(path, IDS, _labels())
+  label_files.write_labels(path, IDS, _labels())
 
 
 def _write_detections(path):
   one = {"label": "Diving", "score": 0.5, "segment": [1.0, 2.5]}
-  writers.write_detections(path, {"video_1": [one] * 4, "video_2": []})
+  detection_files.write_detections(path, {"video_1": [one] * 4, "video_2": []})
 
 
 JSON = {
@@ -55,7 +55,7 @@ WRITE = {
 
 def _read(path):
   if path.suffix == ".npz":
-    return writers.read_labels(path, IDS, LENGTHS)
+    return label_files.read_labels(path, IDS, LENGTHS)
   return writers.read_json(path)
 
 
@@ -148,7 +148,7 @@ def _sealed_by(monkeypatch, version, write):
   with monkeypatch.context() as patched:
     patched.setattr(storage, "VERSION", version)
     comment = f"ptlr_jax labels {version:04d} sha256 ".encode()
-    patched.setattr(writers, "_COMMENT", comment)
+    patched.setattr(label_files, "_COMMENT", comment)
     write()
 
 

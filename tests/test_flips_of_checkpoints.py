@@ -39,6 +39,7 @@ def _read_checkpoint(path):
   """As `final_params` and `restore` do."""
   if path.name == storage.FINAL:
     return checkpoints.final_params(path.parent, TREE)
+  storage.verify_folder(path)
   return checkpoints._read(path, TREE)
 
 

@@ -16,14 +16,18 @@ PACKAGE = ROOT / "ptlr_jax"
 TABLE = {
   "__init__": "",
   "errors": "",
-  "progress": "tqdm",
+  "cluster": "errors",
+  "links": "",
+  "group": "links",
+  "processes": "cluster errors group links",
+  "progress": "tqdm processes",
   # The command: no arrays, no losses.
   "main": (
-    "ml_collections command_line errors interruption workdir progress startup "
-    "seeds data.loading"
+    "ml_collections cluster command_line errors interruption processes "
+    "progress seeds startup workdir data.loading"
   ),
   # Before JAX is imported, and right after.
-  "startup": "jax compilation progress",
+  "startup": "jax compilation processes progress",
   "prepare": (
     "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
@@ -37,8 +41,10 @@ TABLE = {
   "ablations": "numpy scipy published",
   "published": "",
   "table_formats": "ablations",
-  "command_line": "absl ml_collections interruption settings storage errors",
-  "interruption": "errors",
+  "command_line": (
+    "absl ml_collections errors interruption processes settings storage"
+  ),
+  "interruption": "errors processes",
   "settings": (
     "ml_collections data.layouts data.source errors evaluation.ambiguity "
     "evaluation.protocols proposals upsampling"
@@ -49,9 +55,9 @@ TABLE = {
   ),
   "workdir": (
     "ml_collections artefacts detection_map errors identity lock phases "
-    "progress provenance storage writers"
+    "processes progress provenance storage writers"
   ),
-  "lock": "errors progress",
+  "lock": "errors processes progress",
   "provenance": (
     "errors identity progress writers data.annotations data.digest"
   ),
@@ -59,34 +65,38 @@ TABLE = {
   "phases": "identity settings",
   "identity": "ml_collections settings",
   "artefacts": (
-    "ml_collections errors phases progress provenance settings storage writers"
+    "ml_collections errors label_files phases progress provenance settings "
+    "storage writers"
   ),
+  "shares": "artefacts devices errors processes storage data.sampling",
   "seeds": (
-    "ml_collections errors phases pipeline progress space together "
+    "ml_collections errors phases pipeline processes progress space together "
     "data.annotations"
   ),
   "pipeline": (
     "ml_collections numpy artefacts checkpoints compilation detection "
-    "labelling networks phases progress provenance pseudo_labels resident "
-    "training writers data.annotations"
+    "detection_files devices label_files labelling networks phases prediction "
+    "processes progress provenance pseudo_labels resident shares training "
+    "writers data.annotations"
   ),
-  "space": "jax checkpoints phases pipeline progress storage",
+  "space": "checkpoints phases pipeline progress storage",
   "training": (
     "jax ml_collections numpy artefacts checkpoints errors interruption "
-    "networks phases progress pseudo_labels resident train data.annotations "
-    "data.batches data.streaming"
+    "networks phases processes progress pseudo_labels resident shares stages "
+    "train data.annotations data.batches data.streaming"
   ),
-  "together": "jax numpy checkpoints errors training",
+  "together": "jax numpy checkpoints errors processes training",
   "networks": (
-    "jax ml_collections optax artefacts checkpoints errors optimizer "
-    "prediction stages train data.annotations"
+    "jax ml_collections artefacts checkpoints devices errors optimizer "
+    "prediction shares stages train data.annotations"
   ),
   # Training: no data sets, no loss terms; stages: no disk.
-  "train": "jax flax numpy optax errors",
-  "resident": "jax numpy data.annotations",
+  "train": "flax jax numpy optax devices errors",
+  "devices": "jax numpy errors",
+  "resident": "jax numpy devices data.annotations",
   "compilation": "jax progress storage writers",
   "optimizer": "jax optax",
-  "checkpoints": "jax orbax errors interruption progress storage",
+  "checkpoints": "jax orbax errors interruption processes progress storage",
   "stages": (
     "jax flax losses scale models.basnet models.layers models.ots models.rts"
   ),
@@ -101,7 +111,7 @@ TABLE = {
   "models.ots": "flax jax models.basnet",
   "models.rts": "flax jax models.layers",
   # From a trained stage to labels and detections.
-  "prediction": "jax numpy stages data.annotations data.batches",
+  "prediction": "jax numpy devices stages data.annotations data.batches",
   "labelling": "numpy pseudo_labels data.annotations",
   "detection": (
     "numpy detection_map proposals pseudo_labels data.annotations data.geometry"
@@ -116,8 +126,10 @@ TABLE = {
     "numpy evaluation.ambiguity evaluation.instances evaluation.precision "
     "evaluation.protocols evaluation.ties"
   ),
-  "writers": "numpy errors pseudo_labels storage",
+  "writers": "processes storage",
   "storage": "errors",
+  "label_files": "numpy errors pseudo_labels storage",
+  "detection_files": "processes storage",
   # Scoring of detections, ours or another's: NumPy, no models.
   "evaluation": "",
   "evaluation.protocols": "numpy",
@@ -197,13 +209,15 @@ TABLE = {
     "data.text_files"
   ),
   "data.loading": (
-    "errors data.annotations data.layouts data.prepared data.reading "
-    "data.simulated data.source evaluation.protocols"
+    "ml_collections errors processes data.annotations data.digest "
+    "data.layouts data.prepared data.reading data.simulated data.source "
+    "evaluation.protocols"
   ),
   "data.summary": "numpy data.annotation_files data.annotations data.reading",
   # TFDS: written by one, read by the other.
   "data.builders": (
-    "tensorflow_datasets errors data.annotations data.examples data.prepared"
+    "tensorflow_datasets errors data.annotations data.examples data.prepared "
+    "data.sampling"
   ),
   "data.examples": (
     "numpy tensorflow_datasets data.annotations data.feature_files "
@@ -342,8 +356,8 @@ def test_main_fits_a_page_and_imports_jax_only_when_it_must():
   assert len(FILES["main"].read_text().splitlines()) <= 80
   top = _imports(_tree("main").body)
   assert top == {
-    *("ml_collections", "command_line", "errors", "interruption"),
-    *("workdir", "progress"),
+    *("ml_collections", "cluster", "command_line", "errors", "interruption"),
+    *("processes", "workdir", "progress"),
   }
   behind = set().union(*(_everything_behind(name) for name in top))
   assert not behind & {"jax", "flax", "orbax"}

@@ -126,14 +126,19 @@ def annotated(*instances):
   return Video("v", {"rgb": np.zeros((2, 1))}, (0,), instances)
 
 
+def quality(labels, data):
+  tally = labelling.tally(labels, data.train, len(data.classes))
+  return labelling.quality(tally)
+
+
 def test_quality_is_that_of_the_annotated_videos():
   # Segments of 0.64 s: the first is of class a, the second background.
   video = annotated(Instance(0, 0.64, 0))
   labels = [labels_of(A, A), labels_of(NONE, NONE)]
   data = Dataset(("a", "b"), (video, annotated()), ())
   alone = Dataset(("a", "b"), (video,), ())
-  found = labelling.quality(labels, data)
-  assert found == labelling.quality(labels[:1], alone)
+  found = quality(labels, data)
+  assert found == quality(labels[:1], alone)
   assert found["precision"] == found["recall"] == 0.5
   assert found["selected"] == 1
 
@@ -141,5 +146,5 @@ def test_quality_is_that_of_the_annotated_videos():
 def test_quality_without_annotations_is_what_needs_none():
   labels = [labels_of(A, NONE), labels_of(BG, NONE)]
   data = Dataset(("a", "b"), (annotated(), annotated()), ())
-  found = labelling.quality(labels, data)
+  found = quality(labels, data)
   assert found == {"selected": 0.5, "videos_without_action": 1}

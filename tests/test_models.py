@@ -348,6 +348,37 @@ def test_unknown_choices_are_refused():
     rts.combine([rows([1])], jnp.ones((1, 2), bool), average="x")
 
 
+def test_dropout_knows_a_segment_by_its_number():
+  def dropped(number):
+    x = jnp.ones((*number.shape, 50))
+    how: Any = {"deterministic": False, "rngs": {"dropout": KEY}}
+    return np.asarray(Dropout(0.5).apply({}, x, number, **how))
+
+  number = np.random.default_rng(0).permutation(12)
+  one, other = dropped(number.reshape(3, 4)), dropped(np.arange(12)[None])
+  np.testing.assert_array_equal(one.reshape(12, 50), other[0, number])
+  assert len(np.unique(other[0], axis=0)) == 12
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_network_passes_the_numbers_of_its_segments_on(name):
+  """Videos that change places keep their dropout where numbers go along."""
+  x, mask = features(2, 8), prefix_mask([8, 8], 8)
+  number, net = np.arange(16).reshape(2, 8), NETS[name]
+
+  def run(x, number):
+    how: Any = {"deterministic": False, "rngs": {"dropout": KEY}}
+    found: Any = net.apply(net_params(name), x, mask, number, **how)
+    return jax.tree.leaves(found)
+
+  plain, moved = run(x, number), run(x[::-1], number[::-1])
+  for a, b in zip(plain, moved, strict=True):
+    np.testing.assert_allclose(a, b[::-1], atol=1e-6)
+  left = run(x[::-1], number)
+  pairs = zip(plain, left, strict=True)
+  assert max(np.abs(a - b[::-1]).max() for a, b in pairs) > 1e-3
+
+
 @pytest.mark.parametrize("rate", [0.3, 0.7])
 def test_dropout_draws_the_same_however_long_the_padding_is(rate):
   def dropped(segments):

@@ -201,6 +201,11 @@ def _labels(frames, columns=3):
   return PseudoLabels(labels, np.array([c is not None for c in frames]))
 
 
+def gaps(labels, data):
+  tally = labelling.tally(labels, data.train, len(data.classes))
+  return labelling.gaps(tally, data)
+
+
 def test_what_labels_leave_without_a_frame_is_said():
   data = simulated.simulate(
     width=2,
@@ -212,16 +217,17 @@ def test_what_labels_leave_without_a_frame_is_said():
     max_segments=20,
   )
   assert {c for video in data.train for c in video.labels} == {0, 1}
-  full = [_labels([0, 2, None]), _labels([1, 2, 2])]
-  assert labelling.gaps(full, data) == []
-  some = [_labels([0, 0, None]), _labels([None] * 3)]
-  assert labelling.gaps(some, data) == [
+  rest = [None] * 17
+  full = [_labels([0, 2, None, *rest]), _labels([1, 2, 2, *rest])]
+  assert gaps(full, data) == []
+  some = [_labels([0, 0, None, *rest]), _labels([None] * 20)]
+  assert gaps(some, data) == [
     "1 of 2 videos have no labelled frame",
     f"no frame is labelled {data.classes[1]}",
     "no frame is labelled background",
   ]
-  none = [_labels([None] * 3)] * 2
-  assert labelling.gaps(none, data) == ["no frame of any video is labelled"]
+  none = [_labels([None] * 20)] * 2
+  assert gaps(none, data) == ["no frame of any video is labelled"]
 
 
 def test_a_run_without_any_label_says_so_and_trains_nothing(tmp_path, capsys):

@@ -100,6 +100,32 @@ def _batch(rows: int) -> dict[str, Any]:
   return at(0)
 
 
+def test_numbers_count_the_segments_video_after_video():
+  for rows in (0, 1, 3):
+    batch = _batch(rows)
+    valid, number = batch["mask"], batch["number"]
+    assert number.dtype == np.int32
+    assert sorted(number[valid]) == list(range(valid.sum()))
+    assert not number[~valid].any()
+    order = np.argsort(number[valid])
+    assert (np.diff(batch["video"][valid][order]) >= 0).all()
+    # Neighbours in a video are neighbours in their row.
+    inside = valid[:, 1:] & valid[:, :-1]
+    assert (np.diff(number, axis=1)[inside] == 1).all()
+
+
+def test_parts_of_a_packed_batch_have_rows_of_their_own_by_hand():
+  # 3 and 9 in rows 0 and 1, 8 and 5 in rows 2 and 3, all rows of one size.
+  layout = packing.packed([3, 9, 8, 5], rows=4, align=4, parts=2)
+  assert layout.places == ((1, 0), (0, 0), (2, 0), (3, 0))
+  assert layout.share(0, 2) == packing.Layout(2, 16, ((1, 0), (0, 0)))
+  assert layout.share(1, 2) == packing.Layout(2, 16, ((0, 0), (1, 0)))
+  # One row each: the longer part sets the size.
+  layout = packing.packed([3, 9, 80, 5], rows=2, align=4, parts=2)
+  assert layout.places == ((0, 16), (0, 0), (1, 0), (1, 84))
+  assert layout.share(0, 2).size == layout.size == 96
+
+
 def test_a_packed_batch_holds_what_the_padded_one_holds():
   padded, one = _batch(0), _batch(1)
   assert one["mask"].shape[0] == 1
@@ -108,7 +134,7 @@ def test_a_packed_batch_holds_what_the_padded_one_holds():
     ours = one["mask"] & (one["video"] == i)
     theirs = padded["mask"] & (padded["video"] == i)
     assert ours.sum() == theirs.sum()
-    for name in ("targets", "selected"):
+    for name in ("targets", "selected", "number"):
       np.testing.assert_array_equal(one[name][ours], padded[name][theirs])
     for stream in ("rgb", "flow"):
       np.testing.assert_array_equal(
@@ -128,9 +154,10 @@ CHANGES = [
 
 @pytest.mark.parametrize(("name", "changes"), CHANGES, ids=str)
 def test_packing_changes_neither_the_loss_nor_its_gradient(name, changes):
+  """With dropout, which knows a segment by its number."""
   options = base.get_config()[name]
   options.update_from_flattened_dict(
-    {"model.width": 4, "model.dropout": 0.0, **changes}
+    {"model.width": 4, "model.dropout": 0.5, **changes}
   )
   stage = STAGES[name](CLASSES, options)
   made = jax.eval_shape(
@@ -141,8 +168,8 @@ def test_packing_changes_neither_the_loss_nor_its_gradient(name, changes):
     lambda x: rng.uniform(-0.9, 0.9, x.shape).astype(x.dtype), made
   )
 
-  def results(rows):
-    arguments = params, _batch(rows), jax.random.key(0)
+  def results(rows, seed=0):
+    arguments = params, _batch(rows), jax.random.key(seed)
     gradient = jax.jit(jax.value_and_grad(stage.loss, has_aux=True))
     return gradient.lower(*arguments).compile(QUICK)(*arguments)
 

@@ -212,7 +212,8 @@ def finishing(*args, **how):
   os.kill(os.getpid(), signal.SIGKILL)
 
 builders._write_shard = dying
-builders.shards_of = lambda d, n, m, cut=builders.shards_of: cut(d, n, 0)
+cut = builders.shards_of
+builders.shards_of = lambda d, n, m, parts: cut(d, n, 0, parts)
 if left == 12:
   builders.os.link = finishing
 prepare.main()
@@ -241,7 +242,7 @@ def test_a_killed_preparation_goes_on(root, tmp_path, monkeypatch, moment):
 
   cut = builders.shards_of
   monkeypatch.setattr(builders, "_write_shard", noted)
-  monkeypatch.setattr(builders, "shards_of", lambda d, n, m: cut(d, n, 0))
+  monkeypatch.setattr(builders, "shards_of", lambda d, n, m, k: cut(d, n, 0, k))
   (folder,) = _prepare(root, out, "--name=own")
   assert len(written) == 12 - moment
   assert _digests(folder) == _digests(_single_shards(root, tmp_path / "whole"))

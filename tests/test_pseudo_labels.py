@@ -180,7 +180,7 @@ def test_quality_by_hand():
     np.array([BG, B], bool),
     np.array([AB, B], bool),
   ]
-  got = pl.quality(labels, truths)
+  got = pl.quality(pl.counts(labels, truths))
   assert got == {
     "precision": 5 / 8,  # right: 2 + 1 + 2 of 8 selected frames
     "recall": 5 / 9,
@@ -197,12 +197,14 @@ def test_quality_of_the_papers_example_of_8_frames():
   ots = labels_of(A, NONE, NONE, NONE, A, NONE, A, A)
   rts = labels_of(A, A, NONE, NONE, A, A, A, A)
   for labels, recall in ((ots, 0.5), (rts, 0.75)):
-    got = pl.quality([labels], [truth])
+    got = pl.quality(pl.counts([labels], [truth]))
     assert (got["precision"], got["recall"]) == (1, recall)
 
 
 def test_quality_of_nothing_selected_is_zero():
-  got = pl.quality([labels_of(NONE, NONE)], [np.array([A, BG], bool)])
+  got = pl.quality(
+    pl.counts([labels_of(NONE, NONE)], [np.array([A, BG], bool)])
+  )
   assert got == {
     "precision": 0,
     "recall": 0,
@@ -215,7 +217,7 @@ def test_quality_of_nothing_selected_is_zero():
 
 def test_quality_needs_a_truth_for_every_video():
   with pytest.raises(ValueError, match="zip"):
-    pl.quality([labels_of(A)], [])
+    pl.counts([labels_of(A)], [])
 
 
 LN3 = math.log(3)

@@ -14,7 +14,15 @@ from basnet_fixture import tiny_videos, write_basnet
 from batch_options import ilg_options
 from tiny_config import ROOT
 
-from ptlr_jax import command_line, optimizer, pipeline, resident, train, workdir
+from ptlr_jax import (
+  command_line,
+  devices,
+  optimizer,
+  pipeline,
+  resident,
+  train,
+  workdir,
+)
 from ptlr_jax.data import batches
 from ptlr_jax.data.annotations import Video
 from ptlr_jax.data.loading import load
@@ -57,7 +65,7 @@ def _labelled(videos, **first):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_store_holds_the_videos_one_after_the_other(dtype):
-  store = resident.store_of(_videos(dtype))
+  store = resident.store_of(_videos(dtype), devices.of(0))
   assert store.first.tolist() == OFFSETS
   for stream, x in store.features.items():
     assert isinstance(x, jax.Array)
@@ -72,7 +80,7 @@ def test_a_store_holds_the_videos_one_after_the_other(dtype):
 @pytest.mark.parametrize("make", [_ilg, _labelled])
 def test_rows_become_what_the_batch_would_have_brought(make, dtype):
   videos = _videos(dtype)
-  store = resident.store_of(videos)
+  store = resident.store_of(videos, devices.of(0))
   plain, by_rows = make(videos), make(videos, first=store.first)
   padded = 0
   for i in range(6):
@@ -148,7 +156,7 @@ def _begin():
 
 def test_runs_at_once_share_the_store():
   videos = _videos("float16")[1:]  # without NaN
-  store = resident.store_of(videos)
+  store = resident.store_of(videos, devices.of(0))
   labels = [(np.eye(4)[[0] * t], np.arange(t) < 9) for t in LENGTHS[1:]]
   how: dict[str, Any] = {"window": 16, "align": 4, "name": "x"}
   keys = [jax.random.key(seed) for seed in (3, 4)]

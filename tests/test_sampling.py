@@ -9,6 +9,7 @@ from ptlr_jax.data.sampling import (
   epoch_order,
   generator,
   padded_length,
+  part_bounds,
   perturbed_indexes,
   scale_grid_size,
   uniform_indexes,
@@ -40,6 +41,37 @@ def test_the_order_is_a_function_of_seed_name_and_step():
   # Two epochs, of which the second is not the first again.
   first, second = np.concatenate([order(i) for i in range(5)]).reshape(2, 50)
   assert first.tolist() != second.tolist()
+
+
+def test_parts_are_consecutive_and_as_even_as_can_be():
+  assert part_bounds(10, 1) == [(0, 10)]
+  assert part_bounds(10, 4) == [(0, 2), (2, 5), (5, 7), (7, 10)]
+  assert part_bounds(3, 3) == [(0, 1), (1, 2), (2, 3)]
+  with pytest.raises(ValueError, match="at most one for each of 3 videos"):
+    part_bounds(3, 4)
+
+
+@pytest.mark.parametrize(("videos", "batch", "parts"), [(13, 6, 3), (7, 4, 2)])
+def test_a_batch_takes_as_many_of_each_part(videos, batch, parts):
+  how = {**DRAWN, "parts": parts}
+  drawn = np.stack([epoch_order(videos, batch, i, **how) for i in range(60)])
+  count, orders = batch // parts, []
+  assert drawn.dtype == np.int64
+  for k, (start, stop) in enumerate(part_bounds(videos, parts)):
+    own = drawn[:, k * count : (k + 1) * count].ravel()
+    whole = own[: len(own) // (stop - start) * (stop - start)]
+    for epoch in whole.reshape(-1, stop - start):
+      assert sorted(epoch) == list(range(start, stop))
+    orders.append((own[: stop - start] - start).tolist())
+  # Each has a permutation of its own.
+  assert len({tuple(order[:3]) for order in orders}) > 1
+
+
+def test_one_part_is_what_there_was_without_parts():
+  first = generator(3, "ilg", 0).permutation(7).tolist()
+  second = generator(3, "ilg", 1).permutation(7).tolist()
+  found = epoch_order(7, 14, 0, **DRAWN, parts=1)
+  assert found.tolist() == first + second
 
 
 def test_generators_differ_by_seed_name_and_counters():

@@ -52,7 +52,7 @@ def _fit(state=None, stop_at=0, bad=0, **changes):
     key=jax.random.key(3),
     on_log=log,
     on_checkpoint=keep,
-    stopping=lambda: done[-1] == stop_at,
+    stopping=lambda step: step == stop_at,
   )
   assert done[-1:] == [stop_at or changes.get("steps", 23)]
   return logs, saved, jax.device_get(last)

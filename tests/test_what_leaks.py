@@ -12,7 +12,7 @@ import pytest
 from basnet_fixture import tiny_videos, write_basnet
 from tiny_config import ROOT, start
 
-from ptlr_jax import storage, writers
+from ptlr_jax import label_files, storage, writers
 from ptlr_jax.errors import Damaged
 
 SECRET = "hunter2-a-token-of-the-environment"
@@ -111,14 +111,14 @@ def test_a_pickle_in_a_workdir_is_not_loaded(tmp_path):
   path = tmp_path / "labels-0.npz"
   path.write_bytes(pickle.dumps(Bomb()))
   with pytest.raises(Damaged):
-    writers.read_labels(path, ["a"], [1])
+    label_files.read_labels(path, ["a"], [1])
   buffer = io.BytesIO()
   np.savez(buffer, ids=np.array([Bomb()], object), lengths=np.array([1]))
   with zipfile.ZipFile(buffer, "a") as archive:  # as if we had written it
-    archive.comment = writers._COMMENT + storage.PLACE
+    archive.comment = label_files._COMMENT + storage.PLACE
   path.write_bytes(storage.seal(buffer.getvalue()))
   with pytest.raises(ValueError, match="allow_pickle=False"):
-    writers.read_labels(path, ["a"], [1])
+    label_files.read_labels(path, ["a"], [1])
   assert not EXPLODED
 
 

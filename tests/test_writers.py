@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ptlr_jax import storage, writers
+from ptlr_jax import detection_files, label_files, storage, writers
 from ptlr_jax.errors import Damaged, InputError
 from ptlr_jax.pseudo_labels import PseudoLabels
 
@@ -41,8 +41,8 @@ def full_disk(monkeypatch):
 @pytest.mark.parametrize("columns", [2, 7, 8, 9, 21, 201])
 def test_labels_come_back_as_they_were_written(tmp_path, columns):
   path, labels = tmp_path / "labels" / "ilg.npz", _labels(columns)
-  writers.write_labels(path, IDS, labels)
-  found = writers.read_labels(path, IDS, LENGTHS)
+  label_files.write_labels(path, IDS, labels)
+  found = label_files.read_labels(path, IDS, LENGTHS)
   for one, other in zip(labels, found, strict=True):
     assert other.labels.dtype == other.selected.dtype == bool
     np.testing.assert_array_equal(one.labels, other.labels)
@@ -52,8 +52,8 @@ def test_labels_come_back_as_they_were_written(tmp_path, columns):
 
 def test_labels_come_in_the_order_asked_for(tmp_path):
   path, labels = tmp_path / "x.npz", _labels(3)
-  writers.write_labels(path, IDS, labels)
-  found = writers.read_labels(path, IDS[::-1], LENGTHS[::-1])
+  label_files.write_labels(path, IDS, labels)
+  found = label_files.read_labels(path, IDS[::-1], LENGTHS[::-1])
   for one, other in zip(labels[::-1], found, strict=True):
     np.testing.assert_array_equal(one.labels, other.labels)
 
@@ -69,15 +69,15 @@ def test_labels_come_in_the_order_asked_for(tmp_path):
 )
 def test_labels_of_other_videos_are_refused(tmp_path, ids, lengths):
   path = tmp_path / "x.npz"
-  writers.write_labels(path, IDS, _labels(3))
+  label_files.write_labels(path, IDS, _labels(3))
   with pytest.raises(InputError, match="use a new --workdir") as caught:
-    writers.read_labels(path, ids, lengths)
+    label_files.read_labels(path, ids, lengths)
   assert str(path) in str(caught.value)
 
 
 def test_a_labels_file_holds_no_pickles(tmp_path):
   path = tmp_path / "x.npz"
-  writers.write_labels(path, IDS, _labels(9))
+  label_files.write_labels(path, IDS, _labels(9))
   with np.load(path, allow_pickle=False) as file:
     assert {name: file[name].dtype.kind for name in file.files} == {
       "ids": "U",
@@ -98,8 +98,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, before):
   for write in (
     lambda: storage.write_bytes(path, b"new"),
     lambda: writers.write_json(path, {"a": 1}),
-    lambda: writers.write_labels(path, IDS, _labels(3)),
-    lambda: writers.write_detections(path, {}),
+    lambda: label_files.write_labels(path, IDS, _labels(3)),
+    lambda: detection_files.write_detections(path, {}),
   ):
     with pytest.raises(_Full):
       write()
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
 def test_detections_have_the_activitynet_form(tmp_path):
   path = tmp_path / "detections.json"
   found = [{"label": "Diving", "score": 0.5, "segment": [1.0, 2.5]}]
-  writers.write_detections(path, {"video_1": found, "video_2": []})
+  detection_files.write_detections(path, {"video_1": found, "video_2": []})
   form = json.loads(path.read_text())
   assert (form.pop("ptlr_jax"), len(form.pop("sha256"))) == (1, 64)
   assert form == writers.read_json(path)

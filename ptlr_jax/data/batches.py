@@ -49,11 +49,15 @@ def resident_batch(
 
 
 class _Draw(NamedTuple):
-  """What an update sees: videos, by index too, and a generator for the rest."""
+  """What an update sees: videos, by index too, and a generator for the rest.
+
+  All of it is of the whole batch, of which this process holds `own`.
+  """
 
   order: np.ndarray
   videos: list[Video]
   rng: np.random.Generator
+  own: range
 
   def batch(
     self,
@@ -61,25 +65,41 @@ class _Draw(NamedTuple):
     layout: Layout,
     first: np.ndarray | None,
   ) -> Batch:
-    """Segments of the videos; their rows where features are resident."""
+    """Segments of the own videos, `layout`'s; their rows where features are
+    resident. `indexes` are of all videos."""
+    indexes = [indexes[i] for i in self.own]
     if first is not None:
-      return resident_batch(first[self.order], indexes, layout)
-    return gathered_batch(self.videos, indexes, layout)
+      return resident_batch(first[self.order[self.own]], indexes, layout)
+    return gathered_batch([self.videos[i] for i in self.own], indexes, layout)
 
 
 def _update(
-  videos: Sequence[Video], batch_size: int, i: int, *, seed: int, name: str
+  videos: Sequence[Video],
+  batch_size: int,
+  i: int,
+  share: tuple[int, int] = (0, 1),
+  **how: Any,
 ) -> _Draw:
-  order = sampling.epoch_order(len(videos), batch_size, i, seed=seed, name=name)
-  rng = sampling.generator(seed, f"{name}/segments", i)
-  return _Draw(order, [videos[v] for v in order], rng)
+  """Update i of a phase; `how` is seed, name and parts of `epoch_order`."""
+  order = sampling.epoch_order(len(videos), batch_size, i, **how)
+  rng = sampling.generator(how["seed"], f"{how['name']}/segments", i)
+  p, count = share[0], batch_size // share[1]
+  own = range(p * count, (p + 1) * count)
+  return _Draw(order, [videos[v] for v in order], rng, own)
 
 
 def drawn(
-  videos: Sequence[Video], batch_size: int, i: int, *, seed: int, name: str
+  videos: Sequence[Video],
+  batch_size: int,
+  i: int,
+  *,
+  seed: int,
+  name: str,
+  parts: int = 1,
 ) -> list[Video]:
-  """The videos that update i (from 0) of a phase sees."""
-  return _update(videos, batch_size, i, seed=seed, name=name).videos
+  """The videos that update i (from 0) of a phase sees, in all processes."""
+  how = {"seed": seed, "name": name, "parts": parts}
+  return _update(videos, batch_size, i, **how).videos
 
 
 def ilg_batches(
@@ -90,17 +110,25 @@ def ilg_batches(
   seed: int,
   name: str,
   first: np.ndarray | None = None,
+  parts: int = 1,
+  share: tuple[int, int] = (0, 1),
 ) -> Callable[[int], Batch]:
   """The function from an update's number to its batch, for the ILG.
 
   `options` is config.ilg; `name` is the phase, so that phases draw anew;
-  `first` of the `resident.Store` of the videos, where there is one.
+  `first` of the `resident.Store` of the videos, where there is one; `parts` of
+  the videos as for `epoch_order`.
+
+  `share` is (process, number of processes): a batch is then the process's
+  consecutive rows of the whole, all that is drawn is drawn as for the whole,
+  and of no other videos more than the lengths is read.
   """
   loss = options.loss
   rescaled = loss.beta or loss.gamma or loss.transformed_mil_weight
+  how = {"seed": seed, "name": name, "parts": parts, "share": share}
 
   def batch_at(i: int) -> Batch:
-    drawn = _update(videos, options.batch_size, i, seed=seed, name=name)
+    drawn = _update(videos, options.batch_size, i, **how)
     indexes = [
       sampling.perturbed_indexes(
         video.num_segments, options.segments, drawn.rng
@@ -109,9 +137,11 @@ def ilg_batches(
       else sampling.uniform_indexes(video.num_segments, options.segments)
       for video in drawn.videos
     ]
-    layout = own_rows(len(indexes), options.segments)
+    layout = own_rows(len(drawn.own), options.segments)
     batch = drawn.batch(indexes, layout, first)
-    batch["labels"] = video_labels(drawn.videos, num_classes)
+    own = [drawn.videos[i] for i in drawn.own]
+    batch["labels"] = video_labels(own, num_classes)
+    batch["row"] = np.array(drawn.own, np.int32)
     if not rescaled:
       return batch
     scale = sampling.draw_scale(
@@ -133,32 +163,41 @@ def labelled_batches(
   name: str,
   first: np.ndarray | None = None,
   packed_rows: int = 0,
+  parts: int = 1,
+  share: tuple[int, int] = (0, 1),
 ) -> Callable[[int], Batch]:
   """The function from an update's number to its batch, for OTS and RTS.
 
-  Features with their pseudo labels: targets, selected, and the video of each
-  segment. Videos longer than `window` segments come as a random run of that
-  length which starts at a multiple of `align`. They lie in `packed_rows` rows,
-  see `packing`, or for 0 each in its own. `first` as for `ilg_batches`.
+  Features with their pseudo labels: targets, selected, and the video and the
+  number of each segment. Videos longer than `window` segments come as a random
+  run of that length which starts at a multiple of `align`. They lie in
+  `packed_rows` rows of the whole batch, see `packing`, or for 0 each in its
+  own. A segment's number counts the segments of the batch, video after video,
+  however they lie. `first`, `parts` and `share` as for `ilg_batches`; a process
+  reads the `labels` of its own videos alone.
   """
+  how = {"seed": seed, "name": name, "parts": parts, "share": share}
 
   def batch_at(i: int) -> Batch:
-    drawn = _update(videos, batch_size, i, seed=seed, name=name)
+    drawn = _update(videos, batch_size, i, **how)
     windows = [
       sampling.draw_window(video.num_segments, window, align, drawn.rng)
       for video in drawn.videos
     ]
     indexes = [np.arange(w.start, w.stop) for w in windows]
     lengths = list(map(len, indexes))
-    layout = layout_of(lengths, window, align, packed_rows)
+    whole = layout_of(lengths, window, align, packed_rows, share[1])
+    layout = whole.share(*share)
     batch = drawn.batch(indexes, layout, first)
-    own = [labels[v] for v in drawn.order]
-    cut = list(zip(own, windows, strict=True))
+    cut = [(labels[drawn.order[i]], windows[i]) for i in drawn.own]
     targets = layout.laid([target[w] for (target, _), w in cut])
     batch["targets"] = targets.astype(np.float32)
     batch["selected"] = layout.laid([chosen[w] for (_, chosen), w in cut])
+    ends = np.cumsum(lengths)
+    numbers = [np.arange(ends[i] - lengths[i], ends[i]) for i in drawn.own]
+    batch["number"] = layout.laid(numbers).astype(np.int32)
     batch["video"] = layout.laid(
-      [np.full(n, i, np.int32) for i, n in enumerate(lengths)]
+      [np.full(lengths[i], i, np.int32) for i in drawn.own]
     )
     return batch
 
@@ -166,11 +205,16 @@ def labelled_batches(
 
 
 def layout_of(
-  lengths: Sequence[int], window: int, align: int, packed_rows: int
+  lengths: Sequence[int],
+  window: int,
+  align: int,
+  packed_rows: int,
+  parts: int = 1,
 ) -> Layout:
-  """Where videos of OTS and RTS lie; see `labelled_batches`."""
+  """Where videos of OTS and RTS lie; see `labelled_batches` and, for `parts`,
+  `packed`."""
   if packed_rows:
-    return packing.packed(lengths, packed_rows, align)
+    return packing.packed(lengths, packed_rows, align, parts)
   longest = max(lengths)
   size = sampling.padded_length(longest)
   size = min(size, max(window, longest)) if window else size

@@ -35,6 +35,7 @@ from tensorflow_datasets.core.writer import ExampleWriter
 from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.data.examples import Shape, example_of, index_of, shape_of
 from ptlr_jax.data.prepared import FORMAT
+from ptlr_jax.data.sampling import part_bounds
 from ptlr_jax.errors import InputError
 
 _RECORDS = FileFormat.ARRAY_RECORD
@@ -49,26 +50,32 @@ class Shard:
   videos: tuple[Video, ...]
 
 
-def shards_of(data: Dataset, name: str, megabytes: int) -> list[Shard]:
-  """Cuts each split, in its order, into shards of about that size."""
+def shards_of(
+  data: Dataset, name: str, megabytes: int, parts: int = 1
+) -> list[Shard]:
+  """Cuts each split, in its order, into shards of about that size; the training
+  set also where its `parts` meet, so that nobody opens those of another."""
   found = []
   for split, videos in (("train", data.train), ("test", data.test)):
-    parts: list[list[Video]] = [[]]
+    bounds = part_bounds(len(videos), parts if split == "train" else 1)
+    cuts = {first for first, _ in bounds}
+    shards: list[list[Video]] = [[]]
     size = 0
-    for video in videos:
+    for i, video in enumerate(videos):
       nbytes = sum(x.nbytes for x in video.features.values())
-      if size and size + nbytes > megabytes * 1e6:
-        parts.append([])
+      full = size and size + nbytes > megabytes * 1e6
+      if full or (i in cuts and shards[-1]):
+        shards.append([])
         size = 0
-      parts[-1].append(video)
+      shards[-1].append(video)
       size += nbytes
     found += [
       Shard(
-        f"{name}-{split}.array_record-{n:05d}-of-{len(parts):05d}",
+        f"{name}-{split}.array_record-{n:05d}-of-{len(shards):05d}",
         split,
-        tuple(part),
+        tuple(shard),
       )
-      for n, part in enumerate(parts)
+      for n, shard in enumerate(shards)
     ]
   return found
 
@@ -213,6 +220,7 @@ def build(
   *,
   jobs: int = 1,
   megabytes: int = 128,
+  parts: int = 1,
   on_wait: Callable[[], object] = lambda: None,
   on_videos: Callable[[int], object] = lambda count: None,
 ) -> Path:
@@ -229,7 +237,8 @@ def build(
     if (target / "dataset_info.json").exists():
       return target
     staging = data_dir / name / f".{config}.part"
-    shape, shards = shape_of(data), shards_of(data, name, megabytes)
+    shape = shape_of(data)
+    shards = shards_of(data, name, megabytes, parts)
     _start(staging, target, shape, shards)
     _write_all(staging, shape, [s for s in shards if s.videos], jobs, on_videos)
     builder = BUILDERS[name](

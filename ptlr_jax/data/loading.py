@@ -3,7 +3,10 @@
 import dataclasses
 from typing import Any
 
-from ptlr_jax.data import prepared, reading, simulated
+from ml_collections import ConfigDict
+
+from ptlr_jax import processes
+from ptlr_jax.data import digest, prepared, reading, simulated
 from ptlr_jax.data.annotations import Dataset, holdout
 from ptlr_jax.data.layouts import read_source
 from ptlr_jax.data.source import ReadOptions
@@ -18,6 +21,26 @@ def read_options(options: Any) -> ReadOptions:
     value = options[field.name]
     values[field.name] = tuple(value) if isinstance(value, list) else value
   return ReadOptions(**values)
+
+
+def load_in_turn(options: Any, evaluate: Any = None) -> Dataset:
+  """`load`, by process 0 first: problems are told once, by whoever checks all
+  that there is, and what it prepares is there for the others.
+
+  Raises:
+    InputError: see there; or the processes see different data.
+  """
+  if processes.is_first():
+    data = load(options, evaluate)
+  processes.exchange()
+  if not processes.is_first():
+    checked = ConfigDict(options.to_dict())
+    checked.check_finite = False
+    data = load(checked, evaluate)
+  seen = digest.data_digest(data) if processes.count() > 1 else {}
+  hint = "give all processes the same files"
+  processes.agree(seen, "the data", hint)
+  return data
 
 
 def load(options: Any, evaluate: Any = None) -> Dataset:

@@ -36,13 +36,26 @@ class Layout(NamedTuple):
     """The valid segments, bool[rows,size]."""
     return self.laid([np.ones(length, bool) for length in lengths])
 
+  def share(self, p: int, count: int) -> "Layout":
+    """Share p of `count`: as many of the videos, and of the rows they are in.
+
+    Consecutive ones; of `packed` they are in no other rows if it had `count`
+    parts.
+    """
+    rows, videos = self.rows // count, len(self.places) // count
+    own = self.places[p * videos : (p + 1) * videos]
+    places = tuple((row - p * rows, start) for row, start in own)
+    return Layout(rows, self.size, places)
+
 
 def own_rows(count: int, size: int) -> Layout:
   """Every video in a row of its own, from its first segment on."""
   return Layout(count, size, tuple((row, 0) for row in range(count)))
 
 
-def packed(lengths: Sequence[int], rows: int, align: int) -> Layout:
+def packed(
+  lengths: Sequence[int], rows: int, align: int, parts: int = 1
+) -> Layout:
   """Videos one after the other in `rows` rows of like length.
 
   Each begins at a multiple of `align`, at least `align` masked segments after
@@ -51,11 +64,15 @@ def packed(lengths: Sequence[int], rows: int, align: int) -> Layout:
   segments as zeros. The longest come first, each in the row that is shortest;
   the order of the batch stays as it is. Rows are of one of a few lengths, each
   of which is compiled once.
+
+  With `parts` above 1 the videos are so many consecutive runs of as many each,
+  and run p lies in rows p x rows/parts to (p + 1) x rows/parts alone.
   """
   ends = [0] * rows
   places = [(0, 0)] * len(lengths)
   for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-    row = ends.index(min(ends))
+    first = i // (len(lengths) // parts) * (rows // parts)
+    row = min(range(first, first + rows // parts), key=ends.__getitem__)
     places[i] = row, ends[row]
     ends[row] += (-(-lengths[i] // align) + 1) * align
   size = padded_length(max(ends), parts=PARTS)

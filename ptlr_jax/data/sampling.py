@@ -1,6 +1,7 @@
 """Which videos and segments update i sees: functions of (key, i), NumPy."""
 
 import functools
+import itertools
 import zlib
 from collections.abc import Mapping
 
@@ -12,28 +13,49 @@ def generator(seed: int, name: str, *counters: int) -> np.random.Generator:
   return np.random.default_rng([seed, zlib.crc32(name.encode()), *counters])
 
 
+def part_bounds(num_videos: int, parts: int) -> list[tuple[int, int]]:
+  """Where each of `parts` consecutive parts of the videos begins and ends."""
+  if parts > num_videos:
+    raise ValueError(
+      f"parts: expected at most one for each of {num_videos} videos, "
+      f"got {parts}"
+    )
+  edges = [k * num_videos // parts for k in range(parts + 1)]
+  return list(itertools.pairwise(edges))
+
+
 def epoch_order(
-  num_videos: int, batch_size: int, step: int, *, seed: int, name: str
+  num_videos: int,
+  batch_size: int,
+  step: int,
+  *,
+  seed: int,
+  name: str,
+  parts: int = 1,
 ) -> np.ndarray:
   """Video indexes i64[batch_size] of update `step`.
 
   Videos are drawn without replacement, epoch after epoch; a batch may span
-  two epochs.
+  two epochs. With `parts` above 1 a batch takes as many from each of so many
+  parts of the videos, part after part, and each part has epochs of its own.
   """
-  first = step * batch_size
-  return np.array(
-    [
-      _permutation(num_videos, seed, name, p // num_videos)[p % num_videos]
-      for p in range(first, first + batch_size)
-    ]
-  )
+  count = batch_size // parts
+  order = []
+  for k, (start, stop) in enumerate(part_bounds(num_videos, parts)):
+    own = f"{name}/part-{k}" if parts > 1 else name
+    for p in range(step * count, (step + 1) * count):
+      epoch, i = divmod(p, stop - start)
+      order.append(start + _permutation(stop - start, seed, own, epoch)[i])
+  return np.array(order, np.int64)
 
 
-@functools.lru_cache(maxsize=16)  # the current epoch of several seeds
+# The current epoch of several seeds, of each part of the videos.
+@functools.lru_cache(maxsize=256)
 def _permutation(
   num_videos: int, seed: int, name: str, epoch: int
 ) -> np.ndarray:
-  return generator(seed, name, epoch).permutation(num_videos)
+  drawn = generator(seed, name, epoch).permutation(num_videos)
+  return drawn.astype(np.int32)
 
 
 def perturbed_indexes(

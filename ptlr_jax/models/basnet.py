@@ -34,7 +34,8 @@ class CASModule(nn.Module):
   """Class activation sequence. f32[B,T,D], bool[B,T] -> logits f32[B,T,C+1].
 
   conv3, conv3, dropout, conv1 without bias. Network-OTS has the same shape
-  (its classifier has a bias), see `ots.py`.
+  (its classifier has a bias), see `ots.py`. `number` i32[B,T] as for
+  `Dropout`.
   """
 
   num_classes: int
@@ -47,7 +48,12 @@ class CASModule(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array | Products, mask: jax.Array, *, deterministic: bool
+    self,
+    x: jax.Array | Products,
+    mask: jax.Array,
+    number: jax.Array | None = None,
+    *,
+    deterministic: bool,
   ) -> jax.Array:
     how: dict[str, Any] = {
       "method": self.convolution,
@@ -56,7 +62,7 @@ class CASModule(nn.Module):
     for name in ("conv1", "conv2"):
       x = TemporalConv(self.width, **how, name=name)(x, mask)
       x = nn.leaky_relu(x, self.leaky_slope)
-    x = Dropout(self.dropout)(x, deterministic=deterministic)
+    x = Dropout(self.dropout)(x, number, deterministic=deterministic)
     return TemporalConv(
       self.num_classes + 1,
       kernel_size=1,
@@ -78,7 +84,8 @@ class BasNet(nn.Module):
 
   f32[B,T,D], bool[B,T] -> {"suppression": f32[B,T,C+1],
   "foreground_weights": f32[B,T], and "base": f32[B,T,C+1] unless
-  `base=False`}; logits, background in the last column.
+  `base=False`}; logits, background in the last column. `number` i32[B,T] as
+  for `Dropout`: each branch draws its own with it.
 
   In place of the features it takes what `products` made of them: computed
   once, it serves every branch, the transformed one too, since ST(., s)
@@ -120,6 +127,7 @@ class BasNet(nn.Module):
     self,
     x: jax.Array | FirstProducts,
     mask: jax.Array,
+    number: jax.Array | None = None,
     *,
     deterministic: bool = True,
     base: bool = True,
@@ -133,8 +141,10 @@ class BasNet(nn.Module):
       suppressed = seen * weights[..., None]
     out = {"foreground_weights": weights}
     out["suppression"] = self.cas_module(
-      suppressed, mask, deterministic=deterministic
+      suppressed, mask, number, deterministic=deterministic
     )
     if base:
-      out["base"] = self.cas_module(seen, mask, deterministic=deterministic)
+      out["base"] = self.cas_module(
+        seen, mask, number, deterministic=deterministic
+      )
     return out

@@ -22,26 +22,48 @@ def torch_uniform(fan_in: int):
   return init
 
 
-class Dropout(nn.Module):
-  """Dropout that padding does not change. f32[B,T,F] -> the same.
+# Numbers that a row has for its segments: more than there are in any.
+ROW = 1 << 16
 
-  Every row draws with a key of its own, segment after segment, so that a
-  segment is dropped alike however many padded ones come after it.
+
+def segment_numbers(row: jax.Array, size: int) -> jax.Array:
+  """Numbers of the segments of whole rows. i32[B] -> i32[B,size].
+
+  They do not depend on `size`, so padding changes none of them.
+  """
+  return row[:, None] * ROW + jnp.arange(size)
+
+
+class Dropout(nn.Module):
+  """Dropout that knows a segment by its number. f32[B,T,F], i32[B,T] ->
+  f32[B,T,F].
+
+  Every segment draws with a key of its own, made of the key and its number in
+  the whole batch. So it is dropped alike wherever in a batch it lies, and
+  whatever part, row or device holds it. Without numbers rows count from 0.
   """
 
   rate: float
 
   @nn.compact
-  def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
+  def __call__(
+    self,
+    x: jax.Array,
+    number: jax.Array | None = None,
+    *,
+    deterministic: bool,
+  ) -> jax.Array:
     if deterministic or not self.rate:
       return x
     key, kept = self.make_rng("dropout"), 1 - self.rate
+    if number is None:
+      number = segment_numbers(jnp.arange(len(x)), x.shape[1])
 
-    def keep(row):
-      own = jax.random.fold_in(key, row)
-      return jax.random.bernoulli(own, kept, x.shape[1:])
+    def keep(own):
+      own = jax.random.fold_in(key, own)
+      return jax.random.bernoulli(own, kept, x.shape[2:])
 
-    return jnp.where(jax.vmap(keep)(jnp.arange(len(x))), x / kept, 0)
+    return jnp.where(jax.vmap(jax.vmap(keep))(number), x / kept, 0)
 
 
 # What the matrix products of a network have cost; the rest is cheap to make

@@ -9,7 +9,8 @@ from ptlr_jax.models.basnet import CASModule
 class NetworkOTS(nn.Module):
   """conv3, conv3, dropout, conv1 on the fused two-stream features.
 
-  f32[B,T,2D], bool[B,T] -> logits f32[B,T,C+1], background last.
+  f32[B,T,2D], bool[B,T] -> logits f32[B,T,C+1], background last. `number`
+  i32[B,T] as for `Dropout`.
   """
 
   num_classes: int
@@ -21,7 +22,12 @@ class NetworkOTS(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, mask: jax.Array, *, deterministic: bool = True
+    self,
+    x: jax.Array,
+    mask: jax.Array,
+    number: jax.Array | None = None,
+    *,
+    deterministic: bool = True,
   ) -> jax.Array:
     return CASModule(
       self.num_classes,
@@ -32,4 +38,4 @@ class NetworkOTS(nn.Module):
       convolution=self.convolution,
       precision=self.precision,
       name="cas_module",
-    )(x, mask, deterministic=deterministic)
+    )(x, mask, number, deterministic=deterministic)

@@ -17,7 +17,8 @@ class NetworkRTS(nn.Module):
 
   Low-resolution output t of branch m is centred on segment t x 2^m, which is
   the frame whose pseudo label it learns (index set T^m); not so with
-  `centred=False`, where every strided layer moves it on by one.
+  `centred=False`, where every strided layer moves it on by one. It draws
+  dropout with that segment's `number` i32[B,T], see `Dropout`.
   """
 
   num_classes: int
@@ -31,7 +32,12 @@ class NetworkRTS(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, mask: jax.Array, *, deterministic: bool = True
+    self,
+    x: jax.Array,
+    mask: jax.Array,
+    number: jax.Array | None = None,
+    *,
+    deterministic: bool = True,
   ) -> list[jax.Array]:
     how: dict[str, Any] = {
       "method": self.convolution,
@@ -41,7 +47,7 @@ class NetworkRTS(nn.Module):
     shared = nn.leaky_relu(x, self.leaky_slope)
     outputs = []
     for m in range(1, self.branches + 1):
-      x, valid = shared, mask
+      x, valid, own = shared, mask, number
       for i in range(1, m + 1):
         x = TemporalConv(
           self.width,
@@ -51,7 +57,8 @@ class NetworkRTS(nn.Module):
           name=f"branch{m}_conv{i}",
         )(x, valid)
         x, valid = nn.leaky_relu(x, self.leaky_slope), valid[:, ::2]
-      x = Dropout(self.dropout)(x, deterministic=deterministic)
+        own = None if own is None else own[:, ::2]
+      x = Dropout(self.dropout)(x, own, deterministic=deterministic)
       outputs.append(
         TemporalConv(
           self.num_classes + 1,
