@@ -1,6 +1,7 @@
 """Connections between the processes of a run: messages and a relay."""
 
 import contextlib
+import errno
 import json
 import queue
 import socket
@@ -109,8 +110,12 @@ def connect(host: str, port: int, seconds: float) -> socket.socket:
   while True:
     try:
       connection = socket.create_connection((host, port), timeout=10)
-      connection.settimeout(None)
-      return connection
+      if connection.getsockname() != connection.getpeername():
+        connection.settimeout(None)
+        return connection
+      # A port that nobody listens at may be given to us, and is itself then.
+      connection.close()
+      raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
     except OSError:
       if time.monotonic() > deadline:
         raise
@@ -125,12 +130,15 @@ def relay(host: str, port: int) -> int:
   process 0 is closed, and nothing can tell it not to.
   """
   server = listen(0, "127.0.0.1")
+  kept = []  # a socket that nobody holds is closed
 
   def serve() -> None:
     while True:
       ours, _ = server.accept()
+      kept.append(ours)
       with contextlib.suppress(OSError):
         theirs = connect(host, port, 10)
+        kept.append(theirs)
         for pair in ((ours, theirs), (theirs, ours)):
           _start(_pump, *pair)
 
