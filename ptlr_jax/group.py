@@ -53,9 +53,9 @@ class Group:
 
   def _heed(self, peer: int) -> None:
     for message in self.links[peer].received():
-      getattr(self, f"on_{message.pop('kind')}")(peer, **message)
-      if self.over:
+      if self.over:  # also where we end, and say why ourselves
         return
+      getattr(self, f"on_{message.pop('kind')}")(peer, **message)
     if not self.over:
       self.on_ended(peer, **GONE)
 

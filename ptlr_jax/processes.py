@@ -175,8 +175,8 @@ def _gather(group: Group, place: Place) -> None:
   except OSError as error:
     raise InputError(
       f"port {place.port} of this host, where the other processes come: "
-      f"expected it free, came {error.strerror}; end what listens there, or "
-      "give another in JAX_COORDINATOR_ADDRESS"
+      f"expected it free, came {os.strerror(error.errno or 0)}; end what "
+      "listens there, or give another in JAX_COORDINATOR_ADDRESS"
     ) from None
   deadline = time.monotonic() + PATIENCE
   with server:

@@ -1,0 +1,17 @@
+"""A run that 8 devices can share, as small as can be.
+
+python -m ptlr_jax.main --config=tests/spread_config.py --workdir=/tmp/spread
+"""
+
+from tests.tiny_config import get_config as tiny
+
+
+def get_config():
+  """The tiny configuration with batches of 8 and one stage; dropout is on."""
+  config = tiny()
+  config.data.simulated.update({"train_videos": 8})
+  config.train.update({"log_every": 10, "checkpoint_every": 20})
+  for network in (config.ilg, config.ots, config.rts):
+    network.update({"steps": 50, "batch_size": 8})
+  config.ptlr.stages = 1
+  return config

@@ -1,0 +1,228 @@
+"""Whole runs on one device, several devices and several processes: the same
+results, also where a process ends in between and others go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from tiny_config import ROOT
+
+from ptlr_jax import checkpoints, links, storage
+
+CONFIG = ROOT / "tests" / "spread_config.py"
+NETWORKS = ("ilg", "ots-1", "rts-1")
+NEAR = 1e-5  # parameters after 50 updates
+DEADLINE = 300  # seconds; only what hangs needs them
+
+
+class Ended(NamedTuple):
+  """How a process ended."""
+
+  status: int
+  out: str
+  err: str
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+  """Where programs are kept between the runs of this file."""
+  return tmp_path_factory.mktemp("compiled")
+
+
+def _environment(cache: Path, devices: int) -> dict[str, str]:
+  flags = os.environ.get("XLA_FLAGS", "")
+  return {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}",
+    "JAX_COMPILATION_CACHE_DIR": str(cache),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "PYTHONPATH": str(ROOT),
+  }
+
+
+def _begin(workdir, cache, *more, processes=1, devices=1):
+  """Starts the processes of a run."""
+  address = f"127.0.0.1:{links.free_port()}"
+  started = []
+  for i in range(processes):
+    place = [f"--coordinator={address}", f"--process_id={i}"]
+    place += [f"--num_processes={processes}"]
+    command = [sys.executable, "-m", "ptlr_jax.main", f"--config={CONFIG}"]
+    command += [f"--workdir={workdir}", *more]
+    started.append(
+      subprocess.Popen(
+        command + (place if processes > 1 else []),
+        cwd=ROOT,
+        env=_environment(cache, devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+      )
+    )
+  return started
+
+
+def _end(started) -> list[Ended]:
+  said = [process.communicate(timeout=DEADLINE) for process in started]
+  return [Ended(p.returncode, *s) for p, s in zip(started, said, strict=True)]
+
+
+def _run(workdir, cache, *more, **where) -> Path:
+  """Runs to the end."""
+  ended = _end(_begin(workdir, cache, *more, **where))
+  assert [one.status for one in ended] == [0] * len(ended), ended
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, cache):
+  """The run of one process on one device."""
+  return _run(tmp_path_factory.mktemp("alone") / "run", cache)
+
+
+def _parameters(workdir, name):
+  path = (workdir / "checkpoints" / name / storage.FINAL).absolute()
+  with ocp.StandardCheckpointer() as checkpointer:
+    shapes = checkpointer.metadata(path).item_metadata
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here),
+      shapes,
+      is_leaf=lambda x: hasattr(x, "dtype"),
+    )
+    return jax.tree.leaves(checkpointer.restore(path, like))
+
+
+def _assert_alike(workdir, other):
+  for name in NETWORKS:
+    pairs = zip(
+      _parameters(workdir, name), _parameters(other, name), strict=True
+    )
+    assert max(np.abs(a - b).max() for a, b in pairs) < NEAR, name
+  found = [
+    json.loads((path / "metrics.json").read_text())["stages"]
+    for path in (workdir, other)
+  ]
+  assert found[0].keys() == found[1].keys()
+  for row, values in found[0].items():
+    assert values["mAP"] == pytest.approx(found[1][row]["mAP"], abs=1e-3)
+  ids = [
+    list(json.loads((path / "detections.json").read_text())["results"])
+    for path in (workdir, other)
+  ]
+  assert ids[0] == ids[1]
+
+
+def _assert_same_bits(workdir, other):
+  for name in NETWORKS:
+    pairs = zip(
+      _parameters(workdir, name), _parameters(other, name), strict=True
+    )
+    assert all(np.array_equal(a, b) for a, b in pairs), name
+  names = ["detections.json", "detections/ilg.json"]
+  names += [f"labels/{p.name}" for p in (workdir / "labels").glob("*.npz")]
+  for name in names:
+    assert (workdir / name).read_bytes() == (other / name).read_bytes(), name
+
+
+SPREADS = {
+  "two processes": {"processes": 2},
+  "eight devices": {"devices": 8},
+  "two processes of four devices": {"processes": 2, "devices": 4},
+}
+
+
+@pytest.mark.parametrize("spread", SPREADS)
+def test_however_a_run_is_spread_its_results_are_the_same(
+  spread, alone, tmp_path, cache
+):
+  where = SPREADS[spread]
+  once = _run(tmp_path / "once", cache, **where)
+  _assert_alike(once, alone)
+  if spread != "two processes of four devices":
+    _assert_same_bits(_run(tmp_path / "twice", cache, **where), once)
+
+
+def _wait_for(started, path):
+  """Until there is such a file, or a process has ended."""
+  deadline = time.monotonic() + DEADLINE
+  while not path.exists():
+    assert all(p.poll() is None for p in started), _end(started)
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+
+
+def _stop(workdir, cache, which, number):
+  """Two processes, of which one gets a signal in the training of OTS."""
+  started = _begin(workdir, cache, processes=2)
+  _wait_for(started, workdir / "checkpoints" / "ots-1" / "step-000020")
+  started[which].send_signal(number)
+  return _end(started)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_where_a_process_is_killed_the_other_ends_with_a_line(
+  which, alone, tmp_path, cache
+):
+  ended = _stop(tmp_path, cache, which, signal.SIGKILL)
+  assert ended[which].status == -signal.SIGKILL
+  left = ended[1 - which]
+  assert left.status == 1
+  (line,) = [x for x in left.err.splitlines() if not x.startswith("[Gloo]")]
+  assert f"ended with process {which} on " in line
+  assert "the same command goes on" in line
+  assert checkpoints.sound_steps(tmp_path / "checkpoints" / "ots-1")
+  # On another number of devices, too.
+  where = {"devices": 8} if which else {"processes": 2}
+  _assert_alike(_run(tmp_path, cache, **where), alone)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(
+  alone, tmp_path, cache
+):
+  ended = _stop(tmp_path, cache, 1, signal.SIGTERM)
+  assert [one.status for one in ended] == [143, 143]
+  assert "is saved at step" in ended[1].err
+  assert not (tmp_path / ".lock").exists()
+  _assert_alike(_run(tmp_path, cache), alone)
+
+
+def test_parts_are_labelled_apart_and_change_with_no_process(tmp_path, cache):
+  parts = "--config.data.parts=4"
+  one = _run(tmp_path / "one", cache, parts)
+  two = _run(tmp_path / "two", cache, parts, processes=2)
+  _assert_alike(one, two)
+  names = {p.name for p in (two / "labels").glob("labels-0-*")}
+  assert names == {f"labels-0-{k:05d}-of-00004.npz" for k in range(4)}
+
+
+def test_what_cannot_be_spread_is_a_line(tmp_path, cache):
+  size = "--config.ilg.batch_size=6"
+  (ended,) = _end(_begin(tmp_path, cache, size, devices=4))
+  assert ended.status == 2
+  (line,) = ended.err.splitlines()
+  assert "--config.ilg.batch_size=6: expected a multiple of the 4 dev" in line
+  assert "give 8, or fewer devices" in line
+
+
+def test_processes_with_other_settings_are_refused(tmp_path, cache):
+  address = f"--coordinator=127.0.0.1:{links.free_port()}"
+  started = []
+  for i in range(2):
+    more = (address, "--num_processes=2", f"--process_id={i}")
+    seed = f"--config.seed={i}"
+    started += _begin(tmp_path, cache, seed, *more)
+  first, second = _end(started)
+  assert first.status == second.status == 2
+  assert "expected the configuration of process 0" in first.err
