@@ -36,6 +36,8 @@ fi
 
 echo "== pytest $*"
 status=0
-# A process a core, a file's tests in one; -n0 brings all back into one.
-"$python" -m pytest -n auto --maxprocesses=4 --dist loadfile "$@" || status=$?
+# A process a core, a file's tests in one, the longest files first (see
+# tests/conftest.py); -n0 brings all back into one.
+"$python" -m pytest -n auto --maxprocesses=4 --dist loadfile \
+  --no-loadscope-reorder "$@" || status=$?
 exit $((status ? status : ${#failed[@]} > 0))

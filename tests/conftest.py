@@ -26,3 +26,30 @@ atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 def _no_test_ends_its_process(monkeypatch):
   """A command that a signal stops ends by an exception here."""
   monkeypatch.setattr("ptlr_jax.command_line.leave", sys.exit)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+  """Where the runs that tests start keep what they compiled. Each process of
+  the suite has its own: JAX writes a program in place."""
+  return tmp_path_factory.mktemp("compiled")
+
+
+# These take longest, and a file's tests stay together: they come first, so that
+# no core waits for another at the end.
+FIRST = (
+  "test_tables_end_to_end",
+  "test_end_to_end",
+  "test_spread_runs",
+  "test_real_features",
+  "test_slurm",
+  "test_interrupted_runs",
+  "test_activitynet",
+  "test_disk_full",
+)
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the files of FIRST first."""
+  place = {name: i for i, name in enumerate(FIRST)}
+  items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))

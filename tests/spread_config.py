@@ -7,11 +7,13 @@ from tests.tiny_config import get_config as tiny
 
 
 def get_config():
-  """The tiny configuration with batches of 8 and one stage; dropout is on."""
+  """The tiny configuration with batches of 8, one stage, and the training set
+  in four parts; dropout is on."""
   config = tiny()
   config.data.simulated.update({"train_videos": 8})
   config.train.update({"log_every": 10, "checkpoint_every": 20})
   for network in (config.ilg, config.ots, config.rts):
     network.update({"steps": 50, "batch_size": 8})
   config.ptlr.stages = 1
+  config.data.parts = 4
   return config

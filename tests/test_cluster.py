@@ -281,7 +281,7 @@ def test_flags_that_are_wrong_are_named():
 )
 def test_where_open_mpi_names_no_host_the_address_is_asked_for(environment):
   assert _line(environment) == (
-    "JAX_COORDINATOR_ADDRESS: expected HOST:PORT of process 0, as Open MPI does "
-    "not say where that is, came nothing; mpirun -x "
+    "JAX_COORDINATOR_ADDRESS: expected HOST:PORT of process 0, as Open MPI "
+    "does not say where that is, came nothing; mpirun -x "
     "JAX_COORDINATOR_ADDRESS=HOST:PORT"
   )

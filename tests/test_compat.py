@@ -241,11 +241,6 @@ def test_an_unknown_switch_is_refused():
     _parsed("--config.compat=basenet")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("cache")
-
-
 def test_a_run_with_the_switch_ends_with_detections(cache, tmp_path):
   done = start(
     tmp_path / "run",

@@ -24,17 +24,16 @@ TIOUS = [f"{i / 10:.2f}" for i in range(1, 10)]
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-  """Where all runs keep what they compiled; and a TensorFlow that tells."""
-  folder = tmp_path_factory.mktemp("cache")
-  stub = folder / "stubs" / "tensorflow"
+def cache(cache):
+  """There is a TensorFlow that tells, too."""
+  stub = cache / "stubs" / "tensorflow"
   stub.mkdir(parents=True)
   (stub / "__init__.py").write_text(
     "import pathlib\n"
-    f"pathlib.Path({str(folder / 'imported')!r}).write_text('x')\n"
+    f"pathlib.Path({str(cache / 'imported')!r}).write_text('x')\n"
     "raise ImportError('no TensorFlow here')\n"
   )
-  return folder
+  return cache
 
 
 @pytest.fixture(scope="session")

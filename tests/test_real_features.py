@@ -58,13 +58,13 @@ def _real_videos():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, cache):
   """A finished run on simulated THUMOS14 at the real width."""
   folder = tmp_path_factory.mktemp("thumos14")
   root = _simulate(folder / "root")
   config = ROOT / "configs" / "thumos14.py"
   args = (*SMALL, f"--config.data.root={root}")
-  done = start(folder / "run", folder / "cache", *args, config=config)
+  done = start(folder / "run", cache, *args, config=config)
   assert done.returncode == 0, done.stderr
   assert "4 training and 2 test videos of 20 classes" in done.stdout
   assert workdir.SIMULATED in done.stdout

@@ -298,8 +298,8 @@ def test_a_batch_script_is_no_process_of_several(slurm, jobs):
   assert cluster.place(environment) is None
 
 
-def test_two_processes_and_a_requeue_end_like_one(slurm, jobs):
-  workdir, cache = slurm.directory / "run", slurm.directory / "cache"
+def test_two_processes_and_a_requeue_end_like_one(slurm, jobs, cache):
+  workdir = slurm.directory / "run"
   job = slurm.call(
     *("sbatch", "--parsable", "--nodes=2", f"--output={workdir}.log"),
     *(str(SCRIPT), f"--config={tiny_config.__file__}", f"--workdir={workdir}"),

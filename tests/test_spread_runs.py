@@ -3,6 +3,7 @@ results, also where a process ends in between and others go on."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,12 +31,6 @@ class Ended(NamedTuple):
   status: int
   out: str
   err: str
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  """Where programs are kept between the runs of this file."""
-  return tmp_path_factory.mktemp("compiled")
 
 
 def _environment(cache: Path, devices: int) -> dict[str, str]:
@@ -132,26 +127,30 @@ def _assert_same_bits(workdir, other):
     assert all(np.array_equal(a, b) for a, b in pairs), name
   names = ["detections.json", "detections/ilg.json"]
   names += [f"labels/{p.name}" for p in (workdir / "labels").glob("*.npz")]
+  assert len(names) > len(NETWORKS)
   for name in names:
     assert (workdir / name).read_bytes() == (other / name).read_bytes(), name
 
 
-SPREADS = {
-  "two processes": {"processes": 2},
-  "eight devices": {"devices": 8},
-  "two processes of four devices": {"processes": 2, "devices": 4},
-}
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, cache):
+  """The run of two processes."""
+  workdir = tmp_path_factory.mktemp("pair") / "run"
+  return _run(workdir, cache, processes=2)
 
 
-@pytest.mark.parametrize("spread", SPREADS)
-def test_however_a_run_is_spread_its_results_are_the_same(
-  spread, alone, tmp_path, cache
+def test_two_processes_come_to_what_one_does(pair, alone):
+  _assert_alike(pair, alone)
+  names = {p.name for p in (pair / "labels").glob("labels-0*")}
+  assert names == {f"labels-0-{k:05d}-of-00004.npz" for k in range(4)}
+
+
+def test_eight_devices_come_to_what_one_does_and_twice_to_the_same_bits(
+  alone, tmp_path, cache
 ):
-  where = SPREADS[spread]
-  once = _run(tmp_path / "once", cache, **where)
+  once = _run(tmp_path / "once", cache, devices=8)
   _assert_alike(once, alone)
-  if spread != "two processes of four devices":
-    _assert_same_bits(_run(tmp_path / "twice", cache, **where), once)
+  _assert_same_bits(_run(tmp_path / "twice", cache, devices=8), once)
 
 
 def _wait_for(started, path):
@@ -171,45 +170,43 @@ def _stop(workdir, cache, which, number):
   return _end(started)
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_where_a_process_is_killed_the_other_ends_with_a_line(
-  which, alone, tmp_path, cache
-):
-  ended = _stop(tmp_path, cache, which, signal.SIGKILL)
-  assert ended[which].status == -signal.SIGKILL
-  left = ended[1 - which]
+def _assert_left(ended, killed, workdir):
+  """The other process ended with a line, and a checkpoint is there."""
+  assert ended[killed].status == -signal.SIGKILL
+  left = ended[1 - killed]
   assert left.status == 1
   (line,) = [x for x in left.err.splitlines() if not x.startswith("[Gloo]")]
-  assert f"ended with process {which} on " in line
+  assert f"ended with process {killed} on " in line
   assert "the same command goes on" in line
-  assert checkpoints.sound_steps(tmp_path / "checkpoints" / "ots-1")
-  # On another number of devices, too.
-  where = {"devices": 8} if which else {"processes": 2}
-  _assert_alike(_run(tmp_path, cache, **where), alone)
+  assert checkpoints.sound_steps(workdir / "checkpoints" / "ots-1")
 
 
-def test_a_signal_to_one_process_stops_all_after_the_same_step(
+def test_where_process_0_is_killed_the_other_ends_and_both_go_on_as_before(
+  pair, tmp_path, cache
+):
+  _assert_left(_stop(tmp_path, cache, 0, signal.SIGKILL), 0, tmp_path)
+  _assert_same_bits(_run(tmp_path, cache, processes=2), pair)
+
+
+def test_where_process_1_is_killed_eight_devices_of_one_process_go_on(
   alone, tmp_path, cache
 ):
+  _assert_left(_stop(tmp_path, cache, 1, signal.SIGKILL), 1, tmp_path)
+  _assert_alike(_run(tmp_path, cache, devices=8), alone)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, cache):
   ended = _stop(tmp_path, cache, 1, signal.SIGTERM)
   assert [one.status for one in ended] == [143, 143]
-  assert "is saved at step" in ended[1].err
+  steps = {re.findall(r"is saved at step (\d+)", one.err)[0] for one in ended}
+  assert len(steps) == 1
   assert not (tmp_path / ".lock").exists()
-  _assert_alike(_run(tmp_path, cache), alone)
-
-
-def test_parts_are_labelled_apart_and_change_with_no_process(tmp_path, cache):
-  parts = "--config.data.parts=4"
-  one = _run(tmp_path / "one", cache, parts)
-  two = _run(tmp_path / "two", cache, parts, processes=2)
-  _assert_alike(one, two)
-  names = {p.name for p in (two / "labels").glob("labels-0-*")}
-  assert names == {f"labels-0-{k:05d}-of-00004.npz" for k in range(4)}
 
 
 def test_what_cannot_be_spread_is_a_line(tmp_path, cache):
   size = "--config.ilg.batch_size=6"
-  (ended,) = _end(_begin(tmp_path, cache, size, devices=4))
+  whole = "--config.data.parts=1"
+  (ended,) = _end(_begin(tmp_path, cache, size, whole, devices=4))
   assert ended.status == 2
   (line,) = ended.err.splitlines()
   assert "--config.ilg.batch_size=6: expected a multiple of the 4 dev" in line

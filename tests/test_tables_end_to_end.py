@@ -17,11 +17,6 @@ SMALL = ("--config.ilg.steps=4", "--config.ots.steps=2", "--config.rts.steps=2")
 CODE = "from ptlr_jax import tables; tables.main()"
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-  return tmp_path_factory.mktemp("cache")
-
-
 def command(directory, cache, *args, code=CODE):
   return start(directory, cache, *SMALL, *args, code=code)
 
@@ -137,12 +132,11 @@ def test_more_seeds_run_what_is_missing_and_are_compared(
   assert "±" in done.stdout
 
 
-@pytest.mark.parametrize("moment", ["ilg:2", "labels-0.npz"])
-def test_killed_anywhere_it_ends_with_the_same_tables(
-  finished, cache, tmp_path, moment
+def test_killed_in_a_run_it_ends_with_the_same_tables(
+  finished, cache, tmp_path
 ):
   directory = tmp_path / "killed"
-  code = KILLED.format(moment=moment).replace(
+  code = KILLED.format(moment="labels-0.npz").replace(
     "main.main()", "from ptlr_jax import tables; tables.main()"
   )
   killed = command(directory, cache, "--table=3", "--seeds=1", code=code)
