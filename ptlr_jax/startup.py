@@ -2,10 +2,12 @@
 
 import logging
 import os
+import socket
 import sys
 from typing import Any
 
 from ptlr_jax import processes
+from ptlr_jax.errors import InputError
 from ptlr_jax.progress import say
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
@@ -46,6 +48,27 @@ def _join(address: str, count: int, index: int, bind: str | None) -> None:
     initialization_timeout=int(processes.PATIENCE),
     coordinator_bind_address=bind,
   )
+  hosts = processes.exchange(socket.gethostname())
+  if len(set(hosts)) > 1 and jax.default_backend() == "cpu":
+    _check_name(socket.gethostname())
+
+
+def _check_name(host: str) -> None:
+  """Refuses a name of this host that would lead the others to themselves, as
+  Debian's /etc/hosts has it: on CPUs XLA's collectives (Gloo) go by it.
+
+  Raises:
+    InputError: there is no other address for it.
+  """
+  try:
+    address = socket.gethostbyname(host)
+  except OSError:
+    address = "no address"
+  if address == "no address" or address.startswith("127."):
+    raise InputError(
+      f"the name of this host, {host}: expected an address at which the other "
+      f"hosts reach it, came {address}; give it one in /etc/hosts or DNS"
+    )
 
 
 def _on_gpu() -> bool:

@@ -27,7 +27,7 @@ TABLE = {
     "progress seeds startup workdir data.loading"
   ),
   # Before JAX is imported, and right after.
-  "startup": "jax compilation processes progress",
+  "startup": "jax compilation errors processes progress",
   "prepare": (
     "absl numpy command_line errors progress data.annotations data.builders "
     "data.layouts data.prepared data.reading data.simulated data.source "
