@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from ptlr_jax import processes
 from ptlr_jax.errors import InputError
 
 AXIS = "data"
@@ -120,6 +121,19 @@ def of(number: int) -> Devices:
       f"{jax.default_backend()} devices of a process, give fewer, or 0 for all"
     )
   taken = number or fewest
-  return Devices(
+  devices = Devices(
     _mesh(tuple(d for _, own in sorted(found.items()) for d in own[:taken]))
   )
+  if devices.processes > 1:
+    _meet(devices)
+  return devices
+
+
+def _meet(devices: Devices) -> None:
+  """Adds something up over all devices. For their first sum XLA's collectives
+  on CPUs wait 30 s for each other, less than compiling may differ by; for later
+  ones as long as it takes."""
+  ones = devices.put({"x": np.ones(devices.own().count, np.float32)})["x"]
+  add = jax.jit(jnp.sum, out_shardings=devices.everywhere).lower(ones).compile()
+  processes.exchange()
+  jax.block_until_ready(add(ones))

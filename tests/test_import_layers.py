@@ -92,7 +92,7 @@ TABLE = {
   ),
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "flax jax numpy optax devices errors",
-  "devices": "jax numpy errors",
+  "devices": "jax numpy errors processes",
   "resident": "jax numpy devices data.annotations",
   "compilation": "jax progress storage writers",
   "optimizer": "jax optax",
