@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ptlr_jax import identity, writers
-from ptlr_jax.data import digest
+from ptlr_jax.data import description, digest
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Damaged, InputError
 from ptlr_jax.progress import say
@@ -73,6 +73,7 @@ def of(config: Any, data: Dataset, device: Mapping[str, Any]) -> dict[str, Any]:
     "commit": commit(),
     "device": dict(device),
     "data": digest.data_digest(data),
+    "learned_from": description.of(data),
     "config": identity.digest(config),
     "seed": config.seed,
     "deterministic": config.deterministic,

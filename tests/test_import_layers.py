@@ -33,6 +33,40 @@ TABLE = {
     "data.layouts data.prepared data.reading data.simulated data.source "
     "data.summary"
   ),
+  # A trained model on videos of one's own. No JAX before it is needed.
+  "predict": (
+    "absl command_line errors predicting_arrays predicting_files progress "
+    "startup trained writers"
+  ),
+  "export": (
+    "absl command_line errors exported progress storage trained writers"
+  ),
+  "predicting_files": (
+    "data.annotations data.feature_files data.given data.label_tables "
+    "data.text_files detected detection_files errors exported footage "
+    "predicting progress storage trained"
+  ),
+  "predicting_arrays": (
+    "numpy data.given detected errors exported footage predicting trained"
+  ),
+  "predicting": (
+    "jax numpy data.annotations detected detection exported prediction "
+    "pseudo_labels trained"
+  ),
+  "trained": (
+    "jax ml_collections artefacts checkpoints data.description data.digest "
+    "data.loading errors exported provenance stages storage writers"
+  ),
+  "exported": (
+    "ml_collections numpy safetensors data.feature_files data.geometry errors "
+    "settings storage"
+  ),
+  "footage": (
+    "numpy data.annotations data.geometry errors exported "
+    "features.extraction features.listing features.output features.segments"
+  ),
+  "detected": "numpy detection_files errors storage timeline",
+  "timeline": "matplotlib numpy storage",
   "tables": (
     "ml_collections ablations command_line interruption settings space storage "
     "table_formats workdir errors progress startup pipeline data.loading"
@@ -59,7 +93,8 @@ TABLE = {
   ),
   "lock": "errors processes progress",
   "provenance": (
-    "errors identity progress writers data.annotations data.digest"
+    "errors identity progress writers data.annotations data.description "
+    "data.digest"
   ),
   # Algorithm 1: no loss terms, no models, no file formats.
   "phases": "identity settings",
@@ -75,9 +110,12 @@ TABLE = {
   ),
   "pipeline": (
     "ml_collections numpy artefacts checkpoints compilation detection "
-    "detection_files devices label_files labelling networks phases prediction "
-    "processes progress provenance pseudo_labels resident shares training "
-    "writers data.annotations"
+    "detection_files devices label_phases networks phases prediction processes "
+    "progress provenance resident shares training writers data.annotations"
+  ),
+  "label_phases": (
+    "artefacts label_files labelling networks phases processes progress "
+    "pseudo_labels shares data.annotations"
   ),
   "space": "checkpoints phases pipeline progress storage",
   "training": (
@@ -171,6 +209,12 @@ TABLE = {
   "data.geometry": "data.text_files",
   "data.annotations": "numpy errors data.geometry",
   "data.digest": "numpy data.annotations",
+  "data.description": "data.annotations data.geometry",
+  "data.given": (
+    "numpy data.annotations data.feature_files data.geometry data.given_files "
+    "data.stored_arrays data.text_files"
+  ),
+  "data.given_files": "numpy data.feature_files",
   "data.annotation_files": "data.text_files",
   "data.ambiguous": "data.text_files",
   "data.stored_arrays": "numpy",

@@ -56,7 +56,7 @@ def made_with(config, monkeypatch):
 def test_a_run_says_what_it_is_made_with(made_with, config):
   assert made_with.keys() == {
     *("packages", "commit", "device", "data", "config", "seed"),
-    "deterministic",
+    *("deterministic", "learned_from"),
   }
   assert made_with["config"] == identity.digest(config)
   assert made_with["seed"] == 0
