@@ -1,0 +1,238 @@
+"""Detections of one's own videos by a trained model: JSON, CSV and pictures.
+
+python -m ptlr_jax.predict --model=FILE.safetensors --features=DIR
+python -m ptlr_jax.predict --workdir=RUN --rgb=V_rgb.npy --flow=V_flow.npy
+python -m ptlr_jax.predict --model=FILE.safetensors --video=V.mp4 \\
+  --rgb_weights=FILE --flow_weights=FILE
+
+The model is the folder of a finished run, or what python -m ptlr_jax.export
+wrote. Features are files or folders, given once or more:
+
+  --features=PATH  rgb/V.npy and flow/V.npy, V_rgb.npy and V_flow.npy, or V.npy
+                   with both joined, rgb first; a folder or such a file
+  --rgb, --flow    the streams apart, files or folders
+  --video=PATH     a video file, or a folder of them, with the weights of I3D
+
+Further flags:
+
+  --output=predictions   gets detections.json, detections.csv, a timeline V.png
+                         of every video; and of video files their features,
+                         which are not extracted again
+  --pictures=png         or pdf, svg, none
+  --ground_truth=FILE    CSV or JSON, as training reads it, for the pictures
+  --fps, --stride, --window   of the features, in frames; else geometry.json
+                         beside them, else as the model learned
+  --trim                 cuts streams that differ by a segment or two
+  --batch_size=N         videos at a time; else as the run had it, which gives
+                         its detections to the bit
+  --jobs=N               processes that decode videos
+  --stage=N, --source    with --workdir, as of ptlr_jax.export
+
+In Python, with arrays or paths (docs/PREDICT.md):
+
+  found = ptlr_jax.predict("model.safetensors", rgb=rgb, flow=flow)
+"""
+
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from ptlr_jax import command_line, writers
+from ptlr_jax.errors import InputError
+from ptlr_jax.progress import say
+
+USAGE = (
+  "usage: python -m ptlr_jax.predict (--model=FILE | --workdir=RUN) "
+  "(--features=PATH | --rgb=PATH --flow=PATH | --video=PATH) [--output=DIR]"
+)
+PICTURES = ("png", "pdf", "svg", "none")
+_MANY = ("rgb", "flow", "features", "video")
+_TEXTS = {
+  **dict.fromkeys(("model", "workdir", "source", "ground_truth"), ""),
+  **dict.fromkeys(("rgb_weights", "flow_weights"), ""),
+  "output": "predictions",
+  "pictures": "png",
+}
+_FRAMES = ("fps", "stride", "window")
+
+
+class Asked(NamedTuple):
+  """The flags; every path as it was given."""
+
+  model: str
+  workdir: str
+  source: str
+  stage: int | None
+  rgb: list[str]
+  flow: list[str]
+  features: list[str]
+  video: list[str]
+  rgb_weights: str
+  flow_weights: str
+  output: str
+  pictures: str
+  ground_truth: str
+  fps: float
+  stride: float
+  window: float
+  trim: bool
+  batch_size: int
+  jobs: int
+
+
+def _parse(argv: Sequence[str]) -> Asked:
+  values = flags.FlagValues()
+  for name, default in _TEXTS.items():
+    flags.DEFINE_string(name, default, "", flag_values=values)
+  for name in _MANY:
+    flags.DEFINE_multi_string(name, [], "", flag_values=values)
+  for name in _FRAMES:
+    flags.DEFINE_float(name, 0.0, "", 0.0, 1e6, flag_values=values)
+  flags.DEFINE_integer("stage", None, "", flag_values=values)
+  flags.DEFINE_integer("batch_size", 0, "", 0, flag_values=values)
+  flags.DEFINE_integer("jobs", 1, "", 1, flag_values=values)
+  flags.DEFINE_boolean("trim", False, "", flag_values=values)
+  command_line.read_flags(values, argv, USAGE)
+  said: Any = {name: values[name].value for name in Asked._fields}
+  asked = Asked(**said)
+  if problems := _faults(asked):
+    raise InputError(*problems)
+  return asked
+
+
+def _faults(asked: Asked) -> list[str]:
+  found = []
+  if bool(asked.model) == bool(asked.workdir):
+    came = "both" if asked.model else "neither"
+    found.append(f"expected --model or --workdir, came {came}; {USAGE}")
+  if asked.model and (asked.source or asked.stage is not None):
+    found.append(
+      "--stage, --source: expected them with --workdir, came --model, which is "
+      "of one stage; leave them out"
+    )
+  if not any(getattr(asked, name) for name in _MANY):
+    found.append(f"expected features or videos, came none; {USAGE}")
+  if asked.pictures not in PICTURES:
+    found.append(
+      f"--pictures: expected one of {', '.join(PICTURES)}, got "
+      f"{asked.pictures!r}"
+    )
+  return found
+
+
+def _checked_output(given: str) -> Path:
+  """The folder to write to; refused before anything is computed."""
+  path = Path(given).expanduser()
+  try:
+    writers.make_writable(path)
+  except OSError as error:
+    raise InputError(
+      f"--output={given}: expected a folder that can be written, came: "
+      f"{error.strerror}; choose another"
+    ) from None
+  if (path / "config.json").exists():
+    raise InputError(
+      f"--output={given}: expected a folder of its own, came that of a run, "
+      "whose detections.json would be lost; choose another"
+    )
+  return path
+
+
+def run(argv: Sequence[str]) -> None:
+  """Writes the detections of what was given, and says the best of each."""
+  asked = _parse(argv)
+  output = _checked_output(asked.output)
+  from ptlr_jax import startup
+
+  startup.settle(
+    types.SimpleNamespace(deterministic=False, compile_cache="auto")
+  )
+  from ptlr_jax import predicting_files  # it imports JAX
+
+  count, problems = predicting_files.run(asked, output)
+  if count:
+    say(f"{output}: detections of {count} video{'s' * (count > 1)}")
+  if problems:
+    raise InputError(*problems)
+
+
+class _Predict(types.ModuleType):
+  """This module, which can be called: as an attribute of the package it has to
+  be both, whichever of the two was asked for first."""
+
+  def __call__(
+    self,
+    model: Any,
+    *,
+    rgb: Any = None,
+    flow: Any = None,
+    features: Any = None,
+    video: Any = None,
+    rgb_weights: str | Path = "",
+    flow_weights: str | Path = "",
+    fps: float = 0.0,
+    stride: float = 0.0,
+    window: float = 0.0,
+    trim: bool = False,
+    batch_size: int = 0,
+  ) -> Any:
+    """The detections of a video, or of several.
+
+    Args:
+      model: a file that `ptlr_jax.export` wrote, the folder of a finished run,
+        or what this module's `load` gave of either, which is read once.
+      rgb, flow: f[T,D] arrays or .npy files; lists of them; or folders.
+      features: both streams joined, rgb first, f[T,2D], or a file of it; a
+        list; or a folder in one of the forms that the command reads.
+      video: a video file, or a list, with the weights of I3D.
+      fps, stride, window: of the features, in frames; 0: geometry.json beside
+        them, or as the model learned.
+      trim: cuts streams that differ by a segment or two.
+      batch_size: videos at a time; 0: as in the run, for its very detections.
+
+    Returns:
+      a `Detected`, or for a list or a folder a list of them.
+
+    Raises:
+      InputError: a line for everything that is wrong with what was given.
+    """
+    from ptlr_jax import predicting_arrays
+
+    given = {"rgb": rgb, "flow": flow, "features": features, "video": video}
+    weights = {"rgb": str(rgb_weights), "flow": str(flow_weights)}
+    said = {"fps": fps, "stride": stride, "window": window}
+    return predicting_arrays.predict(
+      model,
+      {name: x for name, x in given.items() if x is not None},
+      weights,
+      said,
+      trim=trim,
+      batch_size=batch_size,
+    )
+
+
+def load(model: str | Path, stage: int | None = None) -> Any:
+  """A model in memory, `exported.Model`, for many calls.
+
+  Raises:
+    InputError: there is none that can be used.
+  """
+  from ptlr_jax import trained
+
+  return trained.open_model(Path(model).expanduser(), stage=stage)
+
+
+sys.modules[__name__].__class__ = _Predict
+
+
+def main() -> None:
+  """Command line entry."""
+  command_line.execute(run, __doc__ or "", USAGE)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,106 @@
+"""From a trained model and features to detections, as in the test phase."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ptlr_jax import detection, prediction, pseudo_labels
+from ptlr_jax.data.annotations import Video
+from ptlr_jax.detected import Detected, Segment
+from ptlr_jax.exported import Model
+from ptlr_jax.trained import stage_of
+
+
+def _segment(one: dict[str, Any]) -> Segment:
+  start, end = one["segment"]
+  return Segment(one["label"], start, end, one["score"])
+
+
+class Predictor:
+  """A model on a device, to be asked about videos.
+
+  Those of a run get the detections of its test phase: videos are batched as
+  there, `batch_size` 0, since sums of another shape may round otherwise.
+  """
+
+  def __init__(self, model: Model, batch_size: int = 0):
+    self.model = model
+    self._params = jax.device_put(model.params)
+    self._batch_size = batch_size or model.config.predict.batch_size
+
+  def __call__(self, videos: Sequence[Video]) -> list[Detected]:
+    """The detections of every video, in their order."""
+    return list(self._detections(videos))
+
+  def _ask(
+    self, network: str, videos: Sequence[Video], leave_out: tuple[str, ...] = ()
+  ) -> list[dict[str, Any]]:
+    config = self.model.config
+    uniform = config.predict.sampling == "uniform"
+    return prediction.predict(
+      stage_of(network, len(self.model.classes), config[network]),
+      self._params[network],
+      videos,
+      batch_size=self._batch_size,
+      segments=config.ilg.segments if uniform else 0,
+      read_back=False,
+      leave_out=leave_out,
+    )
+
+  def _detections(self, videos: Sequence[Video]) -> Iterator[Detected]:
+    model, config = self.model, self.model.config
+    spared = () if config.detect.cas == "logit_minmax" else ("logits",)
+    ilg = self._ask("ilg", videos)
+    outputs = {
+      net: self._ask(net, videos, spared)
+      for net in model.params
+      if net != "ilg"
+    }
+    for i, video in enumerate(videos):
+      found = {net: outputs[net][i] for net in outputs}
+      cas = {net: out["cas"] for net, out in found.items()}
+      logits = None if spared else {n: found[n]["logits"] for n in found}
+      rows = len(next(iter(ilg[i]["logits"].values())))
+      stretch = video.num_segments / rows
+      results: Any = detection.detect(
+        ilg[i],
+        cas,
+        model.classes,
+        video.geometry,
+        options=config.detect,
+        fusion=config.fusion,
+        topk_ratio=config.ilg.loss.topk_ratio,
+        logits=logits,
+        stretch=stretch,
+      )
+      scores = detection.video_scores(
+        ilg[i],
+        cas,
+        source=config.detect.class_scores,
+        fusion=config.fusion,
+        topk_ratio=config.ilg.loss.topk_ratio,
+      )
+      step = video.geometry.seconds_per_segment * stretch
+      yield Detected(
+        video.id,
+        [_segment(one) for one in results],
+        dict(zip(model.classes, scores.tolist(), strict=True)),
+        self._curves(ilg[i], logits or cas),
+        video.geometry.start + (np.arange(rows) + 0.5) * step,
+        model.classes,
+      )
+
+  def _curves(self, ilg: Any, networks: Any) -> dict[str, np.ndarray]:
+    """The CASs as detection reads them, of the ILG too where it does not."""
+    config = self.model.config
+    curves = {
+      "ilg": pseudo_labels.fused_cas(
+        ilg["logits"], config.fusion, config.detect.ilg_cas
+      )
+    }
+    for net, cas in networks.items():
+      plain = config.detect.cas == "probability"
+      curves[net] = cas if plain else pseudo_labels.minmax(cas)
+    return curves
