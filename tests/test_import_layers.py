@@ -33,6 +33,12 @@ TABLE = {
     "data.layouts data.prepared data.reading data.simulated data.source "
     "data.summary"
   ),
+  # From video files to features: nothing of training.
+  "extract": (
+    "absl command_line errors interruption lock progress startup storage "
+    "writers features.extraction features.listing features.optical_flow "
+    "features.output features.segments features.video"
+  ),
   # A trained model on videos of one's own. No JAX before it is needed.
   "predict": (
     "absl command_line errors predicting_arrays predicting_files progress "
@@ -277,6 +283,34 @@ TABLE = {
   "data.batches": "numpy data.annotations data.packing data.sampling",
   "data.streaming": "grain data.batches",
   "data.simulated": "numpy data.annotations data.sampling",
+  # Decoding and flow know no JAX; the network knows no video.
+  "features": "",
+  "features.video": "av numpy errors",
+  "features.optical_flow": "cv2 numpy errors",
+  "features.segments": ("numpy errors features.optical_flow features.video"),
+  "features.workers": ("errors features.optical_flow features.segments"),
+  "features.extraction": (
+    "jax numpy errors features.i3d features.segments features.weights "
+    "features.workers"
+  ),
+  "features.listing": "errors data.text_files features.video",
+  "features.output": (
+    "numpy errors storage data.geometry features.extraction features.segments"
+  ),
+  "features.i3d": "flax jax",
+  "features.origins": "numpy errors features.i3d",
+  "features.weight_files": (
+    "numpy safetensors tensorflow torch errors features.origins storage"
+  ),
+  "features.weights": (
+    "absl flax jax command_line errors features.origins features.weight_files "
+    "progress storage"
+  ),
+  "features.beam": (
+    "apache_beam command_line errors extract progress startup "
+    "features.extraction features.listing features.optical_flow "
+    "features.output features.segments"
+  ),
 }
 
 
@@ -373,7 +407,14 @@ def test_what_is_jitted_knows_no_config_no_data_and_no_disk(name):
       "tensorflow_datasets",
       {"data.builders", "data.examples", "data.prepared"},
     ),
-    ("tensorflow", set()),
+    # A checkpoint in its form is read by it, where it is installed.
+    ("tensorflow", {"features.weight_files"}),
+    ("torch", {"features.weight_files"}),
+    ("safetensors", {"exported", "features.weight_files"}),
+    ("matplotlib", {"timeline"}),
+    ("av", {"features.video"}),
+    ("cv2", {"features.optical_flow"}),
+    ("apache_beam", {"features.beam"}),
   ],
 )
 def test_some_packages_are_known_to_few(package, knows):
