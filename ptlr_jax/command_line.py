@@ -158,7 +158,8 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
   Every error of ours is shown as lines, without a traceback.
   """
   if {"-h", "--help"} & set(sys.argv):
-    print(f"{doc}\n{usage}\nEvery key: configs/base.py")
+    keys = "\nEvery key: configs/base.py" * ("--config=" in usage)
+    print(f"{doc}\n{usage}{keys}")
     return
   try:
     _execute(run)
