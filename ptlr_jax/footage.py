@@ -118,8 +118,11 @@ class Footage:
         return None
     except InputError as error:
       return error
-    files = {s: self._output.path(path.stem, s) for s in self._streams}
-    return self._video(path, {s: np.load(file) for s, file in files.items()})
+    found = {
+      s: np.load(self._output.path(path.stem, s), allow_pickle=False)
+      for s in self._streams
+    }
+    return self._video(path, found)
 
 
 def _settings(model: Model, said: Mapping[str, float]) -> Settings:

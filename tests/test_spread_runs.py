@@ -162,15 +162,15 @@ def _wait_for(started, path):
     time.sleep(0.01)
 
 
-def _stop(workdir, cache, which, number):
-  """Two processes, of which one gets a signal in the training of OTS."""
+def _stop(workdir, cache, which, number, phase):
+  """Two processes, of which one gets a signal in the training of a phase."""
   started = _begin(workdir, cache, processes=2)
-  _wait_for(started, workdir / "checkpoints" / "ots-1" / "step-000020")
+  _wait_for(started, workdir / "checkpoints" / phase / "step-000020")
   started[which].send_signal(number)
   return _end(started)
 
 
-def _assert_left(ended, killed, workdir):
+def _assert_left(ended, killed, workdir, phase):
   """The other process ended with a line, and a checkpoint is there."""
   assert ended[killed].status == -signal.SIGKILL
   left = ended[1 - killed]
@@ -178,29 +178,32 @@ def _assert_left(ended, killed, workdir):
   (line,) = [x for x in left.err.splitlines() if not x.startswith("[Gloo]")]
   assert f"ended with process {killed} on " in line
   assert "the same command goes on" in line
-  assert checkpoints.sound_steps(workdir / "checkpoints" / "ots-1")
+  assert checkpoints.sound_steps(workdir / "checkpoints" / phase)
 
 
-def test_where_process_0_is_killed_the_other_ends_and_both_go_on_as_before(
+def _assert_stopped(ended, workdir):
+  """All saved at the same step."""
+  assert [one.status for one in ended] == [143, 143]
+  steps = {re.findall(r"is saved at step (\d+)", one.err)[0] for one in ended}
+  assert len(steps) == 1
+  assert not (workdir / ".lock").exists()
+
+
+def test_a_signal_to_one_and_the_death_of_process_0_leave_no_trace(
   pair, tmp_path, cache
 ):
-  _assert_left(_stop(tmp_path, cache, 0, signal.SIGKILL), 0, tmp_path)
+  _assert_stopped(_stop(tmp_path, cache, 1, signal.SIGTERM, "ilg"), tmp_path)
+  killed = _stop(tmp_path, cache, 0, signal.SIGKILL, "rts-1")
+  _assert_left(killed, 0, tmp_path, "rts-1")
   _assert_same_bits(_run(tmp_path, cache, processes=2), pair)
 
 
 def test_where_process_1_is_killed_eight_devices_of_one_process_go_on(
   alone, tmp_path, cache
 ):
-  _assert_left(_stop(tmp_path, cache, 1, signal.SIGKILL), 1, tmp_path)
+  killed = _stop(tmp_path, cache, 1, signal.SIGKILL, "ots-1")
+  _assert_left(killed, 1, tmp_path, "ots-1")
   _assert_alike(_run(tmp_path, cache, devices=8), alone)
-
-
-def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, cache):
-  ended = _stop(tmp_path, cache, 1, signal.SIGTERM)
-  assert [one.status for one in ended] == [143, 143]
-  steps = {re.findall(r"is saved at step (\d+)", one.err)[0] for one in ended}
-  assert len(steps) == 1
-  assert not (tmp_path / ".lock").exists()
 
 
 def test_what_cannot_be_spread_is_a_line(tmp_path, cache):
