@@ -25,6 +25,17 @@ def get_config() -> ConfigDict:
   # Where compiled programs are kept: auto (the user's cache directory), a
   # folder, or off.
   config.compile_cache = "auto"
+  # What shows metrics.jsonl besides: docs/LOGS.md.
+  config.log = ConfigDict(
+    {
+      # Event files in WORKDIR/tensorboard: auto (where tensorboardX is
+      # installed), always or never.
+      "tensorboard": "auto",
+      "wandb": "",  # a project of Weights & Biases, to which numbers are sent
+    }
+  )
+  # Modules that add stages, networks or losses: docs/FORKING.md.
+  config.plugins = ()
 
   config.data = ConfigDict(
     {
@@ -104,6 +115,7 @@ def get_config() -> ConfigDict:
     {
       **memory,
       "streams": ("rgb", "flow"),  # ("fused",): early-fusion Bas-Net
+      "network": "basnet",  # of each stream
       "steps": 1500,
       "batch_size": 16,
       "learning_rate": 1e-4,
@@ -126,6 +138,7 @@ def get_config() -> ConfigDict:
         "topk_ratio": 8,
         "reference_classes": 21,  # the MIL loss times (C+1)/21; 0: not
         "norm_weight": 1e-4,  # 1 in Eq. (1)
+        "scale_losses": {"sc": 1.0},  # what L_sc is the sum of
         "consistency_space": "softmax",  # or minmax, raw
         "consistency_reduce": "mean",  # or sum
         "consistency_stop_gradient": "none",  # or original, transformed
@@ -167,6 +180,11 @@ def get_config() -> ConfigDict:
       # longest, which is the same up to rounding, and slower.
       "pack": True,
       "warm_start": False,  # parameters of the stage before
+      # A folder of another method's CASs, which replace the ILG:
+      # docs/OWN_CAS.md.
+      "cas": "",
+      "cas_values": "probability",  # or logit
+      "cas_resample": False,  # True: those of another length, linearly
     }
   )
 

@@ -2,11 +2,11 @@
 
 python -m ptlr_jax.main --config=configs/own.py --config.data.root=ROOT \
   --workdir=runs/own
-python -m ptlr_jax.main --config=configs/own.py:rgb ...   with one stream alone
 
-docs/OWN_DATA.md says what ROOT holds. The settings are THUMOS14's; for clips of
-a minute or two take fewer segments, for a small card or a CPU narrower
-networks (`configs/thumos14_small.py` shows which keys these are).
+`--config=configs/own.py:rgb` takes one stream alone. docs/OWN_DATA.md says what
+ROOT holds. The settings are THUMOS14's; for clips of a minute or two take fewer
+segments, for a small card or a CPU narrower networks
+(`configs/thumos14_small.py` shows which keys these are).
 """
 
 from configs import base

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Lint, format, types, tests, on the CPU; sets up .venv first. All four run
-# even if one fails, pytest last; non-zero if any failed. Arguments go to
-# pytest:
+# Lint, format, types, documentation, tests, on the CPU; sets up .venv first.
+# All five run even if one fails, pytest last; non-zero if any failed. Arguments
+# go to pytest:
 #   launch/test.sh tests/test_losses.py -k topk
 #
 #   PYTHON   see launch/setup.sh
@@ -29,6 +29,8 @@ if probe=$("$python" -m pyright --version 2>&1); then
 else
   echo "== pyright skipped, it does not start here: ${probe##*$'\n'}"
 fi
+# The documentation with its API reference; what is built stays for the next.
+check sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
 if ((${#failed[@]})); then
   printf '== FAILED: %s\n' "${failed[@]}"
   echo "== this script will exit 1, whatever pytest says"

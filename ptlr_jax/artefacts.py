@@ -5,12 +5,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ml_collections import FrozenConfigDict
-
-from ptlr_jax import label_files, provenance, settings, storage, writers
+from ptlr_jax import (
+  identity,
+  label_files,
+  provenance,
+  settings,
+  storage,
+  writers,
+)
 from ptlr_jax.errors import Damaged, OtherVersion
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
-from ptlr_jax.progress import say
+from ptlr_jax.progress import say, show
 
 
 def verify(path: Path) -> None:
@@ -85,7 +90,7 @@ class Artefacts:
       verify(path)
     except Damaged as error:
       if told:
-        say(f"{error}; {told}")
+        show(f"{error}; {told}")
       return False
     if path.name == storage.FINAL:  # hundreds of megabytes
       self._verified.add(path)
@@ -137,8 +142,9 @@ class Artefacts:
     Raises:
       Damaged, OtherVersion: its configuration.
     """
-    said = FrozenConfigDict(writers.read_json(directory / "config.json"))
-    if settings.flatten(said).keys() != settings.flatten(self.config).keys():
+    said = settings.completed(writers.read_json(directory / "config.json"))
+    keys = [settings.flatten(x).keys() for x in (said, self.config)]
+    if (keys[0] ^ keys[1]) - set(identity.NEUTRAL):
       say(f"{directory}: its configuration has other keys; nothing is reused")
       return []
     return self.adopt(Artefacts(said, directory))
@@ -150,7 +156,7 @@ class Artefacts:
         try:
           self.adopt_from(path.parent)
         except (Damaged, OtherVersion) as error:
-          say(f"{error.lines[0]}; nothing more is taken over from there")
+          show(f"{error.lines[0]}; nothing more is taken over from there")
 
   def clear_leftovers(self) -> None:
     """Removes what a stop in the middle of writing left, and tells it; only
@@ -159,7 +165,7 @@ class Artefacts:
       say(f"{path}: left unfinished by a stop; removed")
       storage.remove(path)
     if lost := self.log.mend():
-      say(f"{self.log.path}: {lost} lines are not as written; left out")
+      show(f"{self.log.path}: {lost} lines are not as written; left out")
 
   def _take_log(self, other: "Artefacts", name: str) -> None:
     self.log.rewind(name, -1)

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 
 from ptlr_jax import interruption, processes, storage
 from ptlr_jax.errors import Damaged, InputError
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 KEEP = 2
 _AROUND = 300_000  # bytes that orbax writes besides the arrays, or more
@@ -191,7 +191,7 @@ def _newest_sound(
       try:
         return step, storage.verify_folder(step_path(directory, step))
       except Damaged as error:
-        say(f"{error}; going on from the one before")
+        show(f"{error}; going on from the one before")
   return None
 
 

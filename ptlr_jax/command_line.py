@@ -12,13 +12,22 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from ptlr_jax import interruption, processes, settings, storage
+from ptlr_jax import (
+  configurations,
+  curves,
+  interruption,
+  processes,
+  progress,
+  settings,
+  storage,
+)
 from ptlr_jax.errors import Absent, Diverged, InputError, NoSpace, Stopped
 
 USAGE = (
   "usage: python -m ptlr_jax.main --config=configs/NAME.py --workdir=DIR "
   "[--config.SECTION.KEY=VALUE ...]"
 )
+QUIET = "--quiet: prints the result, problems and where it stopped alone"
 
 
 class Arguments(NamedTuple):
@@ -58,9 +67,7 @@ def _config_path(argv: Sequence[str], usage: str) -> str:
 
 def _config_of(path: str) -> ConfigDict:
   """What the file itself says, without overrides."""
-  # `from configs import base` finds the configs beside the one that is asked
-  # for, wherever the command is called from.
-  sys.path.append(str(Path(path).absolute().parent.parent))
+  configurations.make_importable(path)
   argv = ["", f"--config={path}"]
   values = _flag_values(argv, {})
   try:
@@ -103,6 +110,7 @@ def _unknown_keys(argv: Sequence[str], config: ConfigDict) -> list[str]:
 def _parsed(
   argv: Sequence[str], usage: str, others: Mapping[str, str]
 ) -> flags.FlagValues:
+  argv = configurations.resolved(argv)
   path = _config_path(argv, usage)
   if unknown := _unknown_keys(argv, _config_of(path)):
     raise InputError(*unknown)
@@ -114,17 +122,20 @@ def _parsed(
 def read_flags(
   values: flags.FlagValues, argv: Sequence[str], usage: str
 ) -> None:
-  """Gives the defined flags what the command line says.
+  """Gives the defined flags what the command line says; --quiet, which every
+  command has, holds from here on.
 
   Raises:
     InputError: a flag is not known or not of its type, or there is more.
   """
+  flags.DEFINE_boolean("quiet", False, "", flag_values=values)
   try:
     rest = values(list(argv))
   except flags.Error as error:
     raise InputError(f"{error}; {usage}") from None
   if rest[1:]:
     raise InputError(f"expected flags only, got {rest[1]!r}; {usage}")
+  progress.be_quiet(bool(values["quiet"].value))
 
 
 def parse(
@@ -147,8 +158,9 @@ def parse(
   config: Any = values["config"].value
   settings.apply_compat(config, _given(argv))
   settings.check(config)
+  curves.check(config)
   own = {name: str(values[name].value) for name in others}
-  return Arguments(FrozenConfigDict(config), Path(workdir), own)
+  return Arguments(settings.completed(config), Path(workdir), own)
 
 
 def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
@@ -158,8 +170,9 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
   Every error of ours is shown as lines, without a traceback.
   """
   if {"-h", "--help"} & set(sys.argv):
-    keys = "\nEvery key: configs/base.py" * ("--config=" in usage)
-    print(f"{doc}\n{usage}{keys}")
+    keys = f"\nEvery key: {configurations.folder() / 'base.py'}"
+    keys *= "--config=" in usage
+    print(f"{doc}\n{usage}{keys}\n{QUIET}")
     return
   try:
     _execute(run)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from ptlr_jax import storage, writers
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 OFF = "off"
 _SHORTEST = 0.1  # seconds of compiling that are worth a file
@@ -48,7 +48,7 @@ def use_cache(setting: str) -> Path | None:
       jax.config.update("jax_compilation_cache_dir", str(directory))
   except (OSError, RuntimeError) as error:  # RuntimeError: no such home
     said = getattr(error, "strerror", None) or error
-    say(
+    show(
       f"compile cache: {directory or setting} cannot be written ({said}); "
       "going on without; another is --config.compile_cache=FOLDER"
     )

@@ -18,7 +18,7 @@ from absl import flags
 
 from ptlr_jax import command_line, storage, writers
 from ptlr_jax.errors import InputError
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.export --workdir=RUN --output=FILE.safetensors "
@@ -71,7 +71,7 @@ def run(argv: Sequence[str]) -> None:
   exported.write(target, model)
   size = storage.in_words(target.stat().st_size)
   said = f"{len(model.classes)} classes, features {_widths(model.widths)}"
-  say(f"{target}: {', '.join(model.params)}, {said}, {size}")
+  show(f"{target}: {', '.join(model.params)}, {said}, {size}")
 
 
 def _widths(widths: dict[str, int]) -> str:

@@ -159,7 +159,7 @@ def read(path: Path) -> Model:
       f"{path}: expected a model of this version, came one with {faults[0]}; "
       "use the ptlr_jax that wrote it, or export the run again"
     )
-  said["config"] = FrozenConfigDict(said["config"])
+  said["config"] = settings.completed(said["config"])
   said["classes"] = tuple(said["classes"])
   return Model(params=_nested(tensors), **said)
 
@@ -219,7 +219,7 @@ def _faults(said: dict[str, Any]) -> Iterator[str]:
     yield f"other entries ({', '.join(sorted(said.keys() ^ fields)):.80})"
     return
   try:
-    settings.check(FrozenConfigDict(said["config"]))
+    settings.check(settings.completed(said["config"]))
   except (InputError, AttributeError, TypeError, ValueError) as error:
     yield f"another configuration ({str(error).splitlines()[0]})"
   classes, widths = said["classes"], said["widths"]

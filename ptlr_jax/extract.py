@@ -38,7 +38,7 @@ from ptlr_jax.errors import InputError
 from ptlr_jax.features import extraction, listing, optical_flow, output
 from ptlr_jax.features.segments import Settings, check, count
 from ptlr_jax.features.video import Video, pyav
-from ptlr_jax.progress import Progress, say
+from ptlr_jax.progress import Progress, show
 
 USAGE = (
   "usage: python -m ptlr_jax.extract --videos=DIR_OR_LIST --output=DIR "
@@ -168,7 +168,7 @@ class _Run:
   def fail(self, path: Path, line: str) -> None:
     """Tells a bad video, and goes on."""
     self.failed[str(path)] = line
-    say(f"bad video: {line}")
+    show(f"bad video: {line}")
 
   def take(self, path: Path, found: extraction.Features | InputError) -> None:
     """Writes the features of a video."""
@@ -178,7 +178,7 @@ class _Run:
     self.out.write(path.stem, self.sizes[path], found)
     self.done += 1
     for fault in found.faults:
-      say(f"{path}: used as far as it decodes: {fault}")
+      show(f"{path}: used as far as it decodes: {fault}")
 
 
 class _Bar:
@@ -264,7 +264,7 @@ def _extract(
   finally:
     bar.close()
     report = out.report(state.done, state.skipped, state.failed)
-  say(
+  show(
     f"{root}: {state.done} videos extracted, {state.skipped} done before, "
     f"{len(state.failed)} failed"
   )
@@ -279,7 +279,7 @@ def tell_places(out: output.Output, names: Sequence[str]) -> None:
   """Says where basnet's features go when their split is not known."""
   lost = [name for name in names if not out.split_of(name)]
   if out.layout == "basnet" and lost:
-    say(
+    show(
       f"{out.root}: of {len(lost)} videos nothing says whether they train or "
       "are tested (split_train.txt and split_test.txt there, or --split): "
       "their features go to features/{rgb,flow}, which training reads as the "

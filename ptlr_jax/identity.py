@@ -10,13 +10,15 @@ from ml_collections import ConfigDict
 
 from ptlr_jax import settings
 
-# What changes no result: where features lie, how they come to the device and
-# where programs are kept, to the bit; how many seeds are trained at once and on
-# how many devices, up to rounding.
+# What changes no result: where features lie, how they come to the device, where
+# programs are kept and the log is shown, to the bit; how many seeds are trained
+# at once and on how many devices, up to rounding.
 NEUTRAL = (
   "compile_cache",
   "seeds",
   "devices",
+  "log.tensorboard",
+  "log.wandb",
   "data.root",  # what lies there has a digest
   "data.memory_gb",
   "data.stream_threads",
@@ -28,7 +30,7 @@ NEUTRAL = (
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """One "key: old -> new" for every key in which two configs differ, but for
   those that change no result."""
-  before, after = settings.flatten(old), settings.flatten(new)
+  before, after = (settings.flatten(settings.completed(x)) for x in (old, new))
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
     for key in sorted((before.keys() | after.keys()) - set(NEUTRAL))
@@ -37,7 +39,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 # What names places of this machine, and has no business in an artefact.
-_PLACES = ("data.root", "data.annotations", "compile_cache")
+_PLACES = ("data.root", "data.annotations", "ptlr.cas")
+_PLACES += ("compile_cache", "log.wandb")
 
 
 def portable(config: Any) -> dict[str, Any]:
@@ -46,7 +49,10 @@ def portable(config: Any) -> dict[str, Any]:
   found = ConfigDict(config.to_dict())
   for key, value in settings.flatten(found).items():
     if key in _PLACES:
-      found.update_from_flattened_dict({key: _last_name(value)})
+      name = _last_name(value)
+      if key == "ptlr.cas" and value:  # without a name there would be an ILG
+        name = name or "cas"
+      found.update_from_flattened_dict({key: name})
   return json.loads(json.dumps(found.to_dict()))
 
 

@@ -14,7 +14,7 @@ from ptlr_jax.label_files import Labels
 from ptlr_jax.labelling import Tally
 from ptlr_jax.networks import Asking, Networks
 from ptlr_jax.phases import Phase, phases
-from ptlr_jax.progress import say
+from ptlr_jax.progress import say, show
 from ptlr_jax.pseudo_labels import PseudoLabels
 
 
@@ -48,7 +48,7 @@ class LabelPhases(NamedTuple):
   def run(self, phase: Phase) -> None:
     """Labels the training videos, each process its own."""
     videos = self.data.train
-    name = f"{phase.network}-{phase.stage}" if phase.stage else "ilg"
+    name = f"{phase.network}-{phase.stage}" if phase.stage else phase.network
     ask = self.networks.asking(name, phase.network)
     before = self.before(phase) if phase.stage else None
     classes = len(self.data.classes)
@@ -96,7 +96,7 @@ class LabelPhases(NamedTuple):
     self.files.log.rewind(phase.name, -1)
     self.files.log.append(phase.name, 0, quality)
     for gap in labelling.gaps(found, self.data):
-      say(f"{phase.name:<14} {gap}")
+      show(f"{phase.name:<14} {gap}")
     if "precision" not in quality:
       say(
         f"{phase.name:<14} {100 * quality['selected']:.1f} % of frames "

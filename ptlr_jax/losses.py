@@ -4,7 +4,7 @@ Legend: B videos, T segments, C action classes; score arrays have C + 1
 columns, background last. `mask` is True at valid segments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -157,6 +157,11 @@ def scale_consistency(
   in the space in which they are compared (`consistency_space`).
   """
   return l1_distance(cas_scaled, transformed_cas, mask, reduce=reduce)
+
+
+# What L_sc may be the sum of, f(cas_scaled, transformed_cas, mask, *, reduce)
+# as for `scale_consistency`; the name is that of the log.
+SCALE_LOSSES: dict[str, Callable[..., jax.Array]] = {"sc": scale_consistency}
 
 
 def frame_weights(

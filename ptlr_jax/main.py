@@ -14,7 +14,7 @@ from ml_collections import FrozenConfigDict
 
 from ptlr_jax import cluster, command_line, interruption, processes, workdir
 from ptlr_jax.errors import Diverged
-from ptlr_jax.progress import say
+from ptlr_jax.progress import say, show
 
 USAGE = command_line.USAGE.replace(
   "--workdir=DIR", "--workdir=DIR [--reuse=OTHER_DIR]"
@@ -68,7 +68,7 @@ def _show(runs: Iterable[Path]) -> None:
   """Prints the table of the runs that are finished."""
   metrics = [found for found in map(workdir.finished, runs) if found]
   if metrics and processes.is_first():
-    say(workdir.seeds_table(metrics))
+    show(workdir.seeds_table(metrics))
 
 
 def main() -> None:

@@ -7,12 +7,21 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import checkpoints, optimizer, prediction, shares, train
+from ptlr_jax import (
+  checkpoints,
+  optimizer,
+  own_cas,
+  plugins,
+  prediction,
+  shares,
+  train,
+)
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.devices import Devices
 from ptlr_jax.errors import InputError
-from ptlr_jax.stages import STAGES, Stage
+from ptlr_jax.phases import trained
+from ptlr_jax.stages import STAGES, Stage, entry
 
 
 class Network(NamedTuple):
@@ -36,7 +45,7 @@ def _network(
   devices: Devices,
 ) -> Network:
   """One a network and its settings, so that nothing is compiled twice."""
-  stage = STAGES[name](classes, options.to_dict())
+  stage = entry(STAGES, name, "ptlr.networks")(classes, options.to_dict())
   tx = optimizer.adam(options.learning_rate, **adam)
   parts = {
     "split": stage.split,
@@ -76,7 +85,7 @@ Asking = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
 
 class Networks:
   """{name: Network} of `STAGES`, for the data, the devices and the workdir of
-  a run."""
+  a run, and the CASs of another method that it may have in place of one."""
 
   def __init__(
     self,
@@ -85,13 +94,20 @@ class Networks:
     files: Artefacts,
     devices: Devices,
   ):
-    _check_streams(config.ilg.streams, data.streams)
+    plugins.load(config.plugins)
+    self._given = None
+    if config.ptlr.cas:
+      how = config.ptlr.cas_values, config.ptlr.cas_resample
+      ratio = config.ilg.loss.topk_ratio
+      self._given = own_cas.opened(config.ptlr.cas, *how, ratio, data)
+    else:
+      _check_streams(config.ilg.streams, data.streams)
     classes, adam = len(data.classes), config.optimizer
     self.devices, self._own = devices, devices.own()
     self._config, self._files = config, files
     self._networks = {
       name: _network(name, classes, config[name], adam, devices)
-      for name in STAGES
+      for name in trained(config)
     }
     # Of a video that this process reads anyway.
     video = data.train[shares.own_videos(config, len(data.train)).start]
@@ -99,6 +115,11 @@ class Networks:
 
   def __getitem__(self, name: str) -> Network:
     return self._networks[name]
+
+  @property
+  def source_digest(self) -> str:
+    """Of another method's CASs, where the run has them."""
+    return self._given.digest if self._given else ""
 
   def initial_params(self, network: str, key: jax.Array) -> Any:
     """Parameters before the first update, on every device."""
@@ -118,8 +139,11 @@ class Networks:
 
   def asking(self, name: str, network: str) -> Asking:
     """The network of a finished training phase, to be asked about videos on
-    the devices of this process. All processes have to come here together,
-    since together they read the parameters."""
+    the devices of this process; `cas`, another method's. All processes have to
+    come here together, since together they read the parameters."""
+    if network == "cas":
+      assert self._given is not None
+      return self._given.asking
     uniform = self._config.predict.sampling == "uniform"
     return functools.partial(
       prediction.predictions,

@@ -17,9 +17,23 @@ class Phase(NamedTuple):
   stage: int = 0
 
 
+def source(config: Any) -> str:
+  """Where the first CASs come from: the ilg, or another method's cas."""
+  return "cas" if config.ptlr.cas else "ilg"
+
+
+def trained(config: Any) -> tuple[str, ...]:
+  """The networks that a run trains."""
+  refining = config.ptlr.networks if config.ptlr.stages else ()
+  return (*([] if config.ptlr.cas else ["ilg"]), *refining)
+
+
 def phases(config: Any) -> list[Phase]:
-  """ilg, labels-0, ots-1, labels-1-ots, rts-1, ..., detect, evaluate."""
-  found = [Phase("ilg", "train", "ilg"), Phase("labels-0", "labels", "ilg")]
+  """ilg, labels-0, ots-1, labels-1-ots, rts-1, ..., detect, evaluate; no ilg
+  where another method's CASs are there."""
+  first = source(config)
+  found = [Phase("ilg", "train", "ilg")] if first == "ilg" else []
+  found.append(Phase("labels-0", "labels", first))
   for n in range(1, config.ptlr.stages + 1):
     for net in config.ptlr.networks:
       found.append(Phase(f"{net}-{n}", "train", net, n))
@@ -28,8 +42,11 @@ def phases(config: Any) -> list[Phase]:
 
 
 def rows(config: Any) -> list[str]:
-  """The lines of a run's mAP table: the ILG, then every stage."""
-  return ["ilg", *(f"stage-{n}" for n in range(1, config.ptlr.stages + 1))]
+  """The lines of a run's mAP table: the first CAS, then every stage."""
+  return [
+    source(config),
+    *(f"stage-{n}" for n in range(1, config.ptlr.stages + 1)),
+  ]
 
 
 def fingerprints(config: Any) -> dict[str, str]:
@@ -49,11 +66,15 @@ def fingerprints(config: Any) -> dict[str, str]:
     text = json.dumps([name, chosen, before, values], sort_keys=True)
     found[name] = hashlib.sha256(text.encode()).hexdigest()
 
-  add("ilg", "seed deterministic data optimizer ilg")
-  add("labels-0", "labels fusion predict", "ilg")
+  first = source(config)
+  if first == "ilg":
+    add(first, "seed deterministic data optimizer ilg plugins")
+  else:  # which these are the data's digest says
+    add(first, "data plugins ptlr.cas_values ptlr.cas_resample ilg.loss")
+  add("labels-0", "labels fusion predict", first)
   labels = "labels-0"
   for n in range(1, config.ptlr.stages + 1):
-    trained = []
+    learned = []
     for net in config.ptlr.networks:
       name = f"{net}-{n}"
       warm = config.ptlr.warm_start and n > 1
@@ -67,9 +88,9 @@ def fingerprints(config: Any) -> dict[str, str]:
       theta = config.ptlr.thresholds[n - 1]
       add(new, "labels predict", name, labels, theta=theta)
       labels = new
-      trained.append(name)
-    add(f"detections/stage-{n}", "detect fusion predict", "ilg", *trained)
-  add("detections/ilg", "detect fusion predict", "ilg")
+      learned.append(name)
+    add(f"detections/stage-{n}", "detect fusion predict", first, *learned)
+  add(f"detections/{first}", "detect fusion predict", first)
   return found
 
 

@@ -20,6 +20,7 @@ from ml_collections import FrozenConfigDict
 from ptlr_jax import (
   checkpoints,
   compilation,
+  curves,
   detection,
   detection_files,
   devices,
@@ -35,7 +36,7 @@ from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.label_phases import LabelPhases
 from ptlr_jax.networks import Asking, Networks
-from ptlr_jax.phases import Phase, phases, rows
+from ptlr_jax.phases import Phase, phases, rows, source
 from ptlr_jax.progress import Progress, say
 
 PART = 256  # test videos at a time of a set that does not fit into memory
@@ -66,8 +67,11 @@ class Run:
   def run(self) -> dict[str, Any]:
     """Runs what is missing and returns the metrics, which process 0 has."""
     self.record()
-    for phase in phases(self.config):
-      self.finish(phase)
+    try:
+      for phase in phases(self.config):
+        self.finish(phase)
+    finally:
+      self.close()
     path = self.files.metrics_path()
     return writers.read_json(path) if processes.is_first() else {}
 
@@ -78,9 +82,19 @@ class Run:
       InputError: it began on other data.
     """
     if not self.recorded and processes.is_first():
-      made_with = provenance.of(self.config, self.data, compilation.device())
+      made_with = provenance.of(
+        self.config,
+        self.data,
+        compilation.device(),
+        self.networks.source_digest,
+      )
       provenance.record(self.workdir, made_with)
+      self.files.log.follow(curves.of(self.config, self.workdir))
       self.recorded = True
+
+  def close(self) -> None:
+    """Nothing more is logged in this start."""
+    self.files.log.close()
 
   def finish(self, phase: Phase) -> None:
     """Runs a phase unless it is done."""
@@ -145,7 +159,7 @@ class Run:
     )
     own = processes.own_share(len(self.data.test))
     videos = self.data.test[own.start : own.stop]
-    ilg = self.networks.asking("ilg", "ilg")
+    ilg = self.networks.asking(source(self.config), source(self.config))
     asking = {row: self._asking(row) for row in missing}
     size = PART if self.data.on_disk else max(len(videos), 1)
     bar = Progress("detect", len(videos) * len(missing), unit="video")
@@ -215,6 +229,8 @@ class Run:
       "simulated": self.data.simulated,
       "made_with": provenance.distinct(self.workdir),
     }
+    # First: once metrics.json is there nothing more is done.
+    self.files.log.tell(curves.EVALUATE, curves.score_lines(metrics))
     writers.write_json(self.files.metrics_path(), metrics)
 
   def _scores(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from absl import flags
 
 from ptlr_jax import command_line, writers
 from ptlr_jax.errors import InputError
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.predict (--model=FILE | --workdir=RUN) "
@@ -155,7 +155,7 @@ def run(argv: Sequence[str]) -> None:
 
   count, problems = predicting_files.run(asked, output)
   if count:
-    say(f"{output}: detections of {count} video{'s' * (count > 1)}")
+    show(f"{output}: detections of {count} video{'s' * (count > 1)}")
   if problems:
     raise InputError(*problems)
 

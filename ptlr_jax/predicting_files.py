@@ -20,7 +20,7 @@ from ptlr_jax.data.text_files import canonical_id
 from ptlr_jax.detected import Detected
 from ptlr_jax.errors import InputError
 from ptlr_jax.exported import Model
-from ptlr_jax.progress import Progress, say
+from ptlr_jax.progress import Progress, say, show
 
 PART = 32  # videos in memory at a time
 _EXTRACT, _UNIT = "extract", "video"
@@ -97,7 +97,7 @@ def _truth(path: str) -> Truth | None:
     )
   timed = {video: e.events for video, e in found.items() if e.events}
   if not timed:
-    say(f"note: {path}: no video has a segment with start and end")
+    show(f"note: {path}: no video has a segment with start and end")
   return timed
 
 
@@ -108,7 +108,7 @@ def _drawing(pictures: str) -> Any:
   try:
     return detected.drawing()
   except InputError as error:
-    say(f"no pictures: {error}")
+    show(f"no pictures: {error}")
     return None
 
 
@@ -120,7 +120,7 @@ def _note_spacing(model: Model, found: Sequence[given.Given]) -> None:
   steps = [one.geometry.seconds_per_segment for one in found]
   off = [s for s in steps if not 1 / _OFF < s / learned < _OFF]
   if off:
-    say(
+    show(
       f"note: {len(off)} of {len(steps)} videos have a segment every "
       f"{off[0]:.3g} s, the model learned from one every {learned:.3g} s"
     )
@@ -135,7 +135,7 @@ def _loaded(
       continue
     for stream, x in video.features.items():
       if is_constant(x):
-        say(
+        show(
           f"note: {one.parts[stream].where}: all segments have the same "
           "features, in which nothing can be localised"
         )

@@ -31,7 +31,7 @@ from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.data.layouts import LAYOUTS, read_source
 from ptlr_jax.data.source import ReadOptions, Source
 from ptlr_jax.errors import InputError
-from ptlr_jax.progress import Progress, say
+from ptlr_jax.progress import Progress, say, show
 
 USAGE = (
   "usage: python -m ptlr_jax.prepare --source=DIR (--check | --data_dir=OUT) "
@@ -117,8 +117,8 @@ def _check_prepared(options: ReadOptions) -> None:
   if problems:
     raise InputError(*problems)
   for line in summary.of_dataset(prepared.load(options)):
-    say(line)
-  say(f"{folder}: every shard is as it was written")
+    show(line)
+  show(f"{folder}: every shard is as it was written")
 
 
 def check(options: ReadOptions) -> None:
@@ -129,7 +129,7 @@ def check(options: ReadOptions) -> None:
   """
   if options.layout == "simulated":
     for line in summary.of_dataset(_simulated(options)):
-      say(line)
+      show(line)
     return
   if prepared.is_prepared(options):
     _check_prepared(options)
@@ -140,15 +140,15 @@ def check(options: ReadOptions) -> None:
   counting = dataclasses.replace(options, memory_gb=0.0)
   report = reading.examine(source, counting, problems)
   for line in _as_flags(list(summary.of_report(report))):
-    say(line)
+    show(line)
   for line in _as_flags(problems):
-    say(f"problem: {' '.join(line.splitlines())}")
+    show(f"problem: {' '.join(line.splitlines())}")
   if problems:
     raise InputError(
       f"{options.root}: {len(problems)} problems, see above; training would "
       "refuse this data set"
     )
-  say("no problem: training can start")
+  show("no problem: training can start")
 
 
 def name_of(data: Dataset) -> str:
@@ -222,7 +222,7 @@ def write(options: ReadOptions, command: Command) -> None:
     say(f"data: {note}")
   target = builders.directory(out, name, config)
   if (target / prepared.INFO).exists():
-    say(f"{target}: prepared before; nothing to do")
+    show(f"{target}: prepared before; nothing to do")
     return
   others = [path.parent.name for path in prepared.find(out / name)]
   layout = config.partition("-")[0]
@@ -247,7 +247,7 @@ def write(options: ReadOptions, command: Command) -> None:
     )
   finally:
     bar.close()
-  say(f"{target}: {total} videos; train with --config.data.root={target}")
+  show(f"{target}: {total} videos; train with --config.data.root={target}")
 
 
 def run(argv: Sequence[str]) -> None:

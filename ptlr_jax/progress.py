@@ -1,4 +1,7 @@
-"""What a run says on the terminal: a bar where there is one, else lines."""
+"""What a run says on the terminal: a bar where there is one, else lines.
+
+There are no colours: nothing is told by them that words do not tell.
+"""
 
 import sys
 import time
@@ -7,13 +10,28 @@ import tqdm
 
 from ptlr_jax import processes
 
+_quiet = False
 
-def say(line: str = "") -> None:
-  """Prints a line at once; of several processes the first does."""
+
+def be_quiet(wanted: bool) -> None:
+  """Whether only what is `show`n is printed from here on."""
+  global _quiet
+  _quiet = wanted
+
+
+def show(line: str = "") -> None:
+  """Prints a result or a problem at once; of several processes the first
+  does."""
   if not processes.is_first():
     return
   tqdm.tqdm.write(line)
   sys.stdout.flush()
+
+
+def say(line: str = "") -> None:
+  """Prints how it goes, unless that is not wanted (`be_quiet`)."""
+  if not _quiet:
+    show(line)
 
 
 class Progress:
@@ -45,7 +63,7 @@ class Progress:
         leave=True,
         dynamic_ncols=True,
       )
-      if sys.stderr.isatty() and processes.is_first()
+      if sys.stderr.isatty() and processes.is_first() and not _quiet
       else None
     )
 

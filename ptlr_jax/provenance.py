@@ -18,7 +18,7 @@ from ptlr_jax import identity, writers
 from ptlr_jax.data import description, digest
 from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Damaged, InputError
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 FILE = "provenance.json"
 _PACKAGES = (
@@ -65,14 +65,18 @@ def commit() -> str | None:
   return f"{found}+" if changed else found
 
 
-def of(config: Any, data: Dataset, device: Mapping[str, Any]) -> dict[str, Any]:
+def of(
+  config: Any, data: Dataset, device: Mapping[str, Any], cas: str = ""
+) -> dict[str, Any]:
   """What a run of a configuration on data is made with, here and now, and on
-  which device (`compilation.device`)."""
+  which device (`compilation.device`); `cas` is the digest of another method's
+  CASs, where it began with them."""
+  known = digest.data_digest(data)
   return {
     "packages": packages(),
     "commit": commit(),
     "device": dict(device),
-    "data": digest.data_digest(data),
+    "data": {**known, "cas": cas} if cas else known,
     "learned_from": description.of(data),
     "config": identity.digest(config),
     "seed": config.seed,
@@ -96,7 +100,7 @@ def mend(directory: Path, known: Sequence[Mapping[str, Any]]) -> None:
     if path.exists():
       writers.read_json(path)
   except Damaged as error:
-    say(
+    show(
       f"{error}; written anew with the {len(known)} kinds of starts that "
       "metrics.json names"
     )

@@ -56,6 +56,10 @@ def fuse(
   return np.sum([weights[n] * v for n, v in values.items()], axis=0) / total
 
 
+class Probabilities(dict[str, np.ndarray]):
+  """Probabilities where logits are expected: they are their own softmax."""
+
+
 def fused_cas(
   logits: Mapping[str, np.ndarray], weights: Mapping[str, float], space: str
 ) -> np.ndarray:
@@ -66,13 +70,16 @@ def fused_cas(
   then min-max. relu_minmax: the same with BaSNet-pytorch's min-max.
   softmax, raw: only fused.
   """
+  if isinstance(logits, Probabilities):
+    soft: Mapping[str, np.ndarray] = logits
+  else:
+    soft = {n: softmax(v) for n, v in logits.items()}
   if space == "softmax_minmax":
-    fused = fuse({n: softmax(v) for n, v in logits.items()}, weights)
-    return minmax(fused)
+    return minmax(fuse(soft, weights))
   if space == "minmax":
     return fuse({n: minmax(v) for n, v in logits.items()}, weights)
   if space == "softmax":
-    return fuse({n: softmax(v) for n, v in logits.items()}, weights)
+    return fuse(soft, weights)
   if space == "raw":
     return fuse(logits, weights)
   if space == "raw_minmax":

@@ -15,7 +15,7 @@ from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Damaged, Diverged, InputError, OtherVersion
 from ptlr_jax.phases import Phase, phases
 from ptlr_jax.pipeline import Run
-from ptlr_jax.progress import say
+from ptlr_jax.progress import say, show
 
 
 def run(
@@ -46,6 +46,17 @@ def run(
     return
   for other in runs[1:]:
     other.features_of = runs[0]
+  try:
+    failed = _run_together(runs)
+  finally:
+    for one in runs:
+      one.close()
+  if failed:
+    raise Diverged("; ".join(failed))
+
+
+def _run_together(runs: list[Run]) -> list[str]:
+  """Runs every phase of several runs; what diverged."""
   failed: list[str] = []
   for phase in phases(runs[0].config):
     if phase.kind == "train":
@@ -53,8 +64,7 @@ def run(
     else:
       for one in runs:
         one.finish(phase)
-  if failed:
-    raise Diverged("; ".join(failed))
+  return failed
 
 
 def _reuse(one: Run, reuse: Path) -> None:
@@ -82,7 +92,7 @@ def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
     together.run([one.training(phase) for one in missing])
     return runs
   except Diverged as error:
-    say(f"{error}; each seed goes on alone")
+    show(f"{error}; each seed goes on alone")
   able = []
   for one in runs:
     try:
@@ -90,5 +100,5 @@ def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
       able.append(one)
     except Diverged as error:
       failed.append(str(error))
-      say(failed[-1])
+      show(failed[-1])
   return able

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from ptlr_jax.data import source
 from ptlr_jax.data.layouts import LAYOUTS
@@ -16,6 +16,8 @@ from ptlr_jax.proposals import CONTRASTS, RINGS
 from ptlr_jax.upsampling import GRIDS
 
 NETWORKS = ("ilg", "ots", "rts")
+# Where a plugin may add to what there is to choose from: only it knows names.
+_OPEN = ("ilg.network",)
 # As models.convolution and models.products have them, which import JAX.
 _CONVOLUTIONS = ("auto", "direct", "winograd2", "winograd4")
 _PRECISIONS = ("float32", "tf32", "bf16")
@@ -42,6 +44,18 @@ COMPAT: dict[str, dict[str, Any]] = {
   },
 }
 
+# Keys that runs and models of earlier versions lack, and what is meant there.
+ADDED: dict[str, Any] = {
+  "log.tensorboard": "auto",
+  "log.wandb": "",
+  "plugins": (),
+  "ilg.network": "basnet",
+  "ilg.loss.scale_losses": {"sc": 1.0},
+  "ptlr.cas": "",
+  "ptlr.cas_values": "probability",
+  "ptlr.cas_resample": False,
+}
+
 CHOICES: dict[str, tuple[str, ...]] = {
   "compat": tuple(COMPAT),
   "data.layout": ("auto", *LAYOUTS, "prepared", "simulated"),
@@ -49,12 +63,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "evaluate.protocol": tuple(PROTOCOLS),
   "evaluate.ambiguous": ("", *RULES),
   "data.resident": ("auto", "always", "never"),
+  "log.tensorboard": ("auto", "always", "never"),
   **{f"{net}.model.convolution": _CONVOLUTIONS for net in NETWORKS},
   **{f"{net}.model.precision": _PRECISIONS for net in NETWORKS},
+  "ilg.network": ("basnet",),
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
   "ilg.loss.consistency_reduce": ("mean", "sum"),
   "ilg.loss.consistency_stop_gradient": ("none", "original", "transformed"),
+  "ptlr.cas_values": ("probability", "logit"),
   "labels.cas": _CAS_SPACES,
   "labels.background_sum": ("own", "all"),
   "labels.several": ("highest", "multi_hot"),
@@ -121,6 +138,9 @@ _AT_LEAST: dict[str, float] = {
   "detect.upsampling": 1,
 }
 
+# What the section of any network has, and what a number is at least.
+_OF_ADDED = {"steps": 1, "batch_size": 1, "accumulate": 1, "learning_rate": 0}
+
 _SHARES = (
   "ilg.model.dropout",
   "ots.model.dropout",
@@ -135,6 +155,7 @@ _ELEMENTS: dict[str, tuple[tuple[type, ...], str]] = {
   "data.classes": ((str,), "names in quotes"),
   "data.overrun_ids": ((str,), "video ids in quotes"),
   "ptlr.thresholds": ((int, float), "numbers"),
+  "plugins": ((str,), "modules in quotes, as ('my_fork.stage',)"),
 }
 
 
@@ -150,6 +171,18 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return flat
 
 
+def completed(config: Mapping[str, Any]) -> FrozenConfigDict:
+  """A configuration with the keys that one of an earlier version lacks."""
+  found = ConfigDict(config).to_dict()
+  for key, value in ADDED.items():
+    *sections, name = key.split(".")
+    place = found
+    for section in sections:
+      place = place.setdefault(section, {})
+    place.setdefault(name, value)
+  return FrozenConfigDict(found)
+
+
 def nearest(word: str, known: Iterator[str] | list[str]) -> str:
   """The known word most like a misspelt one, or nothing."""
   match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
@@ -158,7 +191,7 @@ def nearest(word: str, known: Iterator[str] | list[str]) -> str:
 
 def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
   for key, choices in CHOICES.items():
-    if flat[key] not in choices:
+    if flat[key] not in choices and not (flat["plugins"] and key in _OPEN):
       yield (
         f"--config.{key}: expected one of {', '.join(map(str, choices))}, "
         f"got {flat[key]!r}"
@@ -183,12 +216,7 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
       "--config.ilg.streams: expected ('rgb', 'flow'), ('fused',), ('rgb',) "
       f"or ('flow',), got {streams!r}"
     )
-  networks = flat["ptlr.networks"]
-  if networks not in (("ots", "rts"), ("ots",), ("rts",)):
-    yield (
-      "--config.ptlr.networks: expected ('ots', 'rts'), ('ots',) or ('rts',), "
-      f"got {networks!r}"
-    )
+  yield from _of_networks(flat)
   if flat["ptlr.stages"] > len(flat["ptlr.thresholds"]):
     yield (
       f"--config.ptlr.thresholds: expected one for each of the "
@@ -202,21 +230,13 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
       f"--config.ptlr.window: expected 0 or at least {smallest} segments (2 to "
       f"the power of rts.model.branches), got {flat['ptlr.window']}"
     )
-  for net in NETWORKS:
+  for net in (*NETWORKS, *_added(flat)):
     size, parts = flat[f"{net}.batch_size"], flat[f"{net}.accumulate"]
     if parts > 0 and size % parts:
       yield (
         f"--config.{net}.accumulate: expected a divisor of {net}.batch_size "
         f"{size}, got {parts}"
       )
-  sources = set(flat["detect.sources"])
-  usable = {"ilg", *networks} & sources
-  if sources - {"ilg", "ots", "rts"} or not usable:
-    yield (
-      "--config.detect.sources: expected some of ilg, ots and rts, and at "
-      f"least one of ilg and ptlr.networks {networks}, got "
-      f"{flat['detect.sources']}"
-    )
   if flat["detect.threshold_last"] < flat["detect.threshold_first"]:
     yield (
       "--config.detect.threshold_last: expected at least threshold_first "
@@ -234,6 +254,51 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
+def _added(flat: Mapping[str, Any]) -> list[str]:
+  """The networks of plugins that the refinement trains."""
+  nets = [net for net in flat["ptlr.networks"] if net not in NETWORKS]
+  return [net for net in nets if flat["plugins"] and f"{net}.steps" in flat]
+
+
+def _of_networks(flat: Mapping[str, Any]) -> Iterator[str]:
+  """What is wrong with the networks of the refinement; those of plugins have a
+  section of their own."""
+  networks, own, added = flat["ptlr.networks"], ("ots", "rts"), _added(flat)
+  for key, low in _OF_ADDED.items():
+    for net in added:
+      if (came := flat[f"{net}.{key}"]) < low:
+        yield f"--config.{net}.{key}: expected at least {low}, got {came!r}"
+  if tuple(net for net in networks if net not in added) not in (
+    own,
+    own[:1],
+    own[1:],
+    own[:0] if added else own,
+  ) or len(set(networks)) < len(networks):
+    yield (
+      "--config.ptlr.networks: expected ('ots', 'rts'), ('ots',) or ('rts',), "
+      f"got {networks!r}"
+    )
+  sources = set(flat["detect.sources"])
+  known, usable = {"ilg", *own, *added}, {"ilg", *networks} & sources
+  if sources - known or not usable:
+    yield (
+      "--config.detect.sources: expected some of ilg, ots and rts, and at "
+      f"least one of ilg and ptlr.networks {networks}, got "
+      f"{flat['detect.sources']}"
+    )
+  if flat["ptlr.cas"] and flat["predict.sampling"] == "uniform":
+    yield (
+      "--config.predict.sampling: expected own beside ptlr.cas, whose rows are "
+      "a video's segments, got 'uniform'"
+    )
+  names = [key for key in flat if key.startswith("ilg.loss.scale_losses.")]
+  if names != ["ilg.loss.scale_losses.sc"] and not flat["plugins"]:
+    yield (
+      "--config.ilg.loss.scale_losses: expected sc alone where no plugin adds "
+      f"others, got {', '.join(n.rpartition('.')[2] for n in names) or 'none'}"
+    )
+
+
 def check(config: Mapping[str, Any]) -> None:
   """Refuses values that could only fail later.
 
@@ -241,7 +306,7 @@ def check(config: Mapping[str, Any]) -> None:
     InputError: a line for every value that is out of its range.
   """
   try:
-    problems = list(_problems(flatten(config)))
+    problems = list(_problems({**ADDED, **flatten(config)}))
   except KeyError as error:
     raise InputError(
       f"--config.{error.args[0]}: the configuration lacks this key; begin from "

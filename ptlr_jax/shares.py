@@ -14,6 +14,7 @@ from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import sampling
 from ptlr_jax.devices import Devices
 from ptlr_jax.errors import InputError
+from ptlr_jax.phases import trained
 
 
 def check(config: Any, devices: Devices, num_videos: int) -> None:
@@ -38,8 +39,7 @@ def _problems(config: Any, devices: Devices, num_videos: int) -> Iterator[str]:
       f"--config.data.parts={parts} and {count} processes: expected at most "
       f"one for each of the {num_videos} training videos; give fewer"
     )
-  trained = ("ilg", *(config.ptlr.networks if config.ptlr.stages else ()))
-  for net in trained:
+  for net in trained(config):
     size, accumulate = config[net].batch_size, config[net].accumulate
     if size % parts:
       yield (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from ptlr_jax import checkpoints, storage
 from ptlr_jax.phases import phases, rows
 from ptlr_jax.pipeline import Run
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 # What cannot be known before: bytes of detections a test video and row (58 kB
 # on simulated THUMOS14), and of the rest.
@@ -63,7 +63,7 @@ def check(runs: Sequence[Run]) -> None:
   if size - sum(detections(run) for run in runs) > free:
     raise storage.no_space(path, size)
   if size > free / 2:
-    say(
+    show(
       f"{path}: up to {storage.in_words(size)} are to be written, "
       f"{storage.in_words(free)} are free"
     )

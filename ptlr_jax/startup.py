@@ -8,7 +8,7 @@ from typing import Any
 
 from ptlr_jax import processes
 from ptlr_jax.errors import InputError
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
@@ -21,7 +21,7 @@ def settle(config: Any) -> None:
   if config.deterministic and DETERMINISTIC not in flags:
     os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
     if "jax" in sys.modules and _on_gpu():
-      say(
+      show(
         "deterministic: JAX was imported before the flag was set; where it "
         f"has computed already, set XLA_FLAGS={DETERMINISTIC} in the shell"
       )

@@ -31,7 +31,7 @@ from ptlr_jax import (
   workdir,
 )
 from ptlr_jax.errors import Diverged, InputError
-from ptlr_jax.progress import say
+from ptlr_jax.progress import say, show
 
 USAGE = (
   "usage: python -m ptlr_jax.tables --config=configs/NAME.py "
@@ -191,6 +191,11 @@ def _run(argv: Sequence[str]) -> None:
       f"--config.seeds: expected 1, got {config.seeds}; the tables' seeds are "
       "--seeds"
     )
+  if config.ptlr.cas:
+    raise InputError(
+      "--config.ptlr.cas: expected none, since the tables compare ILGs, which "
+      f"it replaces, got {config.ptlr.cas}; leave it out"
+    )
   names = ablations.variants(numbers)
   for name in names:  # a row that cannot run is told before hours of others
     variant(config, name, seeds[0])
@@ -204,9 +209,9 @@ def _run(argv: Sequence[str]) -> None:
         runs.finish(name, seed)
       except Diverged as error:  # the other runs are worth having
         failed.append(f"seed {seed}, {name}: {error}")
-        say(failed[-1])
+        show(failed[-1])
     text = write(root, numbers, runs.metrics(names, seeds))
-  say(f"\n{text}")
+  show(f"\n{text}")
   say(f"{root / 'tables'}: the same as txt, md, csv and tex")
   if failed:
     raise Diverged(

@@ -43,6 +43,7 @@ _CURVE, _TOP, _BOTTOM = 0.72, 0.4, 0.36
 _LEFT, _RIGHT, _BETWEEN = 0.92, 0.12, 0.24
 
 Truth = Iterable[Sequence[Any]] | None
+Lane = tuple[str, str, Sequence[Sequence[Any]]]
 Detected: TypeAlias = Any  # that of `detected`, which calls this module
 Segment: TypeAlias = Any  # likewise
 
@@ -63,6 +64,7 @@ def draw(
   share: float = 0.5,
   classes: Sequence[str] = (),
   width: float = 7.0,
+  lanes: Sequence[Lane] = (),
 ) -> Timeline:
   """The picture of a video, a panel a class, the class of the best score first.
 
@@ -70,12 +72,13 @@ def draw(
   `Detected.apart(share)`, the deeper the higher their score, and with `truth`,
   (start, end, label) in seconds, the true instances. `classes` chooses the
   panels; by default those detected, and those that are true. `width`: inches.
+  `lanes` are further bars below, (name, colour, [(start, end, label)]).
   """
   true = None if truth is None else [(s, e, str(c)) for s, e, c in truth]
   shown = found.apart(share)
   panels = list(classes) or _panels(found, shown, true)
   with mpl.rc_context(_STYLE):
-    return _drawn(found, shown, true, panels, width)
+    return _drawn(found, shown, true, panels, width, lanes)
 
 
 def write(figure: Figure, path: Path) -> None:
@@ -111,8 +114,9 @@ def _drawn(
   true: list[Any] | None,
   panels: Sequence[str],
   width: float,
+  others: Sequence[Lane],
 ) -> Timeline:
-  lanes = 1 if true is None else 2
+  lanes = (1 if true is None else 2) + len(others)
   panel = _CURVE + _GAP + lanes * _LANE
   height = _TOP + _BOTTOM + len(panels) * panel + (len(panels) - 1) * _BETWEEN
   figure = Timeline(figsize=(width, height), facecolor="white")
@@ -133,7 +137,7 @@ def _drawn(
     size = _GAP + lanes * _LANE
     box = (_LEFT, bottom - size, width - _LEFT - _RIGHT, size)
     below = _axes(figure, box, (width, height), end)
-    _lanes(below, own, found, true, name, size)
+    _lanes(below, own, found, true, name, size, others)
     bottom -= size + _BETWEEN
     _time_axis(below, end, last=i == len(panels) - 1)
   _heading(figure, found, true, width, height)
@@ -167,6 +171,15 @@ def _half(found: Detected) -> float:
   return float(times[1] - times[0]) / 2 if len(times) > 1 else float(times[0])
 
 
+def _name(net: str) -> str:
+  return _NAMES.get(net, net.upper())
+
+
+def _colour(net: str) -> str:
+  """Of a network's curve; of one that a plugin adds Okabe and Ito's green."""
+  return _CURVES.get(net, "#009e73")
+
+
 def _curves(axes: Axes, found: Detected, name: str) -> None:
   """The class's column of every CAS over time."""
   top, times, half = 1.0, found.times, _half(found)
@@ -180,7 +193,7 @@ def _curves(axes: Axes, found: Detected, name: str) -> None:
       axes.plot(
         [times[0] - half, *times, times[-1] + half],
         [y[0], *y, y[-1]],
-        color=_CURVES[net],
+        color=_colour(net),
         lw=line,
         solid_joinstyle="round",
       )
@@ -201,6 +214,7 @@ def _lanes(
   true: list[Any] | None,
   name: str,
   size: float,
+  others: Sequence[Lane],
 ) -> None:
   """Bars of what was found, and of what is true, one below the other."""
   axes.set_ylim(-size, 0)
@@ -231,6 +245,11 @@ def _lanes(
     for start, end, label in true:
       if label == name:
         axes.barh(ticks[1][0], end - start, thick, start, color=_TRUE, lw=0)
+  for said, ink, bars in others:
+    ticks.append((ticks[-1][0] - _LANE, said))
+    for start, end, label in bars:
+      if label == name:
+        axes.barh(ticks[-1][0], end - start, thick, start, color=ink, lw=0)
   axes.set_yticks([y for y, _ in ticks], [text for _, text in ticks])
   axes.tick_params(axis="y", length=0, pad=3)
   for side in ("top", "right", "left"):
@@ -262,7 +281,7 @@ def _heading(
 ) -> None:
   """The video's name, and what the colours are."""
   handles: list[Any] = [
-    Line2D([], [], color=_CURVES[net], lw=1.4, label=_NAMES[net])
+    Line2D([], [], color=_colour(net), lw=1.4, label=_name(net))
     for net in found.cas
   ]
   handles.append(Patch(color=_FOUND, label="detected"))

@@ -7,13 +7,21 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import checkpoints, exported, provenance, storage, writers
+from ptlr_jax import (
+  checkpoints,
+  exported,
+  plugins,
+  provenance,
+  settings,
+  storage,
+  writers,
+)
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import description, digest
 from ptlr_jax.data.loading import load
 from ptlr_jax.errors import Damaged, InputError
 from ptlr_jax.exported import Model, flattened, networks_of
-from ptlr_jax.stages import STAGES, Stage
+from ptlr_jax.stages import STAGES, Stage, entry
 
 LEARNED_FROM = "learned_from"  # of a start in provenance.json
 
@@ -21,7 +29,7 @@ LEARNED_FROM = "learned_from"  # of a start in provenance.json
 @functools.cache
 def stage_of(name: str, classes: int, options: FrozenConfigDict) -> Stage:
   """One a network and its settings, so that nothing is compiled twice."""
-  return STAGES[name](classes, options.to_dict())
+  return entry(STAGES, name, "ptlr.networks")(classes, options.to_dict())
 
 
 def check_shapes(model: Model, where: str) -> None:
@@ -64,6 +72,13 @@ def from_workdir(
     InputError: there is no run that is trained so far, or it is damaged.
   """
   config = _config(directory)
+  plugins.load(config.plugins)  # the user's own run; not those of a file
+  if config.ptlr.cas:
+    raise InputError(
+      f"{directory}: expected a run with an ILG, came one that began with the "
+      f"CASs of another method ({config.ptlr.cas}), which say nothing of other "
+      "videos; the detections of its own are in detections.json"
+    )
   last = config.ptlr.stages
   stage = last if stage is None else stage
   if not 0 <= stage <= last:
@@ -111,7 +126,7 @@ def _config(directory: Path) -> FrozenConfigDict:
     if others:
       came = f"one with a run a seed; give one of them ({', '.join(others)})"
     raise InputError(f"{directory}: expected the folder of a run, came {came}")
-  return FrozenConfigDict(writers.read_json(path))
+  return settings.completed(writers.read_json(path))
 
 
 def _made_with(directory: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from ptlr_jax.data.annotations import Dataset
 from ptlr_jax.errors import Diverged, Stopped
 from ptlr_jax.networks import Networks
 from ptlr_jax.phases import Phase
-from ptlr_jax.progress import Progress, say
+from ptlr_jax.progress import Progress, say, show
 from ptlr_jax.pseudo_labels import PseudoLabels
 from ptlr_jax.stages import COMMON
 
@@ -64,7 +64,7 @@ class Training:
 
   def skip(self) -> None:
     """Leaves the parameters that the phase begins with."""
-    say(
+    show(
       f"{self.phase.name:<14} no video has a labelled frame: nothing to learn, "
       "its network stays as it begins; see --config.labels.high and low"
     )
@@ -164,7 +164,7 @@ class Training:
     checkpoints.finish(self.directory, state.params)
     everywhere = processes.exchange(sorted(self.empty))
     if empty := set.intersection(*map(set, everywhere)):
-      say(
+      show(
         f"{self.phase.name:<14} {len(empty)} batches had no labelled frame: "
         "they taught nothing"
       )

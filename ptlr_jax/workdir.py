@@ -21,7 +21,7 @@ from ptlr_jax import (
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.errors import Damaged, InputError, NoSpace
 from ptlr_jax.phases import phases
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 CONFIG = "config.json"
 
@@ -150,7 +150,7 @@ def prepare(directory: Path, config: FrozenConfigDict) -> None:
         f"{error}; put it back, or give the configuration that this folder's "
         f"{provenance.FILE} knows, or a new --workdir"
       ) from None
-    say(f"{error}; {provenance.FILE} knows this configuration: written anew")
+    show(f"{error}; {provenance.FILE} knows this configuration: written anew")
     writers.write_json(path, said)
     return
   if changed := identity.differences(before, said):

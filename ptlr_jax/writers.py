@@ -5,7 +5,7 @@ import pathlib
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ptlr_jax import processes, storage
 
@@ -34,12 +34,42 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   return storage.parsed_json(path, storage.read_bytes(path))
 
 
+class Follower(Protocol):
+  """What shows a log elsewhere; lines are {"phase", "step", terms...}."""
+
+  def restart(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    """These are all lines there are; what else it was told is void."""
+    ...
+
+  def add(self, line: Mapping[str, Any]) -> None:
+    """There is a new line."""
+    ...
+
+  def replace(self, phase: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """These are the lines of a phase that the log does not have."""
+    ...
+
+  def close(self) -> None:
+    """There will be no more."""
+    ...
+
+
 class MetricsLog:
   """metrics.jsonl: a line an interval, {"phase", "step", terms...}, and its
   version and CRC-32. Of several processes the first writes."""
 
   def __init__(self, path: pathlib.Path):
     self.path = path
+    self.followers: tuple[Follower, ...] = ()
+
+  def follow(self, followers: Sequence[Follower]) -> None:
+    """Has others show what the log says, from its beginning."""
+    self.followers = tuple(followers)
+    self._restart(self.read() if followers else ())
+
+  def _restart(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    for follower in self.followers:
+      follower.restart(lines)
 
   def _lines(self) -> list[tuple[str, dict[str, Any] | None]]:
     """Each line with its values, or None where it is not as written."""
@@ -77,6 +107,7 @@ class MetricsLog:
     ]
     if len(kept) < len(lines):
       self._rewrite(kept)
+      self._restart(kept)
 
   def _rewrite(self, lines: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(_sealed_line(values) for values in lines)
@@ -86,9 +117,22 @@ class MetricsLog:
     """Adds a line."""
     if not processes.is_first():
       return
-    line = _sealed_line({"phase": phase, "step": step, **values})
+    said = {"phase": phase, "step": step, **values}
+    line = _sealed_line(said)
     with storage.room_for(self.path, len(line)), self.path.open("a") as file:
       file.write(line)
+    for follower in self.followers:
+      follower.add(said)
+
+  def tell(self, phase: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Has those that follow show lines that are kept elsewhere."""
+    for follower in self.followers if lines else ():
+      follower.replace(phase, lines)
+
+  def close(self) -> None:
+    """Tells those that follow that this was all."""
+    for follower in self.followers:
+      follower.close()
 
 
 def _sealed_line(values: Mapping[str, Any]) -> str:

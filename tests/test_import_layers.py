@@ -47,6 +47,38 @@ TABLE = {
   "export": (
     "absl command_line errors exported progress storage trained writers"
   ),
+  "report": "absl command_line errors progress reporting.whole startup writers",
+  "reporting": "",
+  "reporting.curves": "phases",
+  "reporting.markup": "",
+  "reporting.page": "plotly errors reporting.markup",
+  "reporting.recorded": (
+    "ml_collections artefacts data.annotations data.digest data.loading "
+    "detection_files errors evaluation.files identity phases provenance "
+    "settings writers"
+  ),
+  "reporting.scores": (
+    "numpy data.annotations detection_map errors evaluation.ambiguity "
+    "evaluation.bootstrap evaluation.instances evaluation.precision "
+    "evaluation.protocols evaluation.scoring"
+  ),
+  "reporting.sections": (
+    "evaluation.protocols evaluation.report reporting.markup "
+    "reporting.recorded reporting.scores"
+  ),
+  "reporting.videos": (
+    "numpy data.annotations detected errors label_files predicting progress "
+    "pseudo_labels reporting.recorded shares trained"
+  ),
+  "reporting.whole": (
+    "data.annotations detected errors phases reporting.curves reporting.page "
+    "reporting.recorded reporting.scores reporting.sections reporting.videos "
+    "storage"
+  ),
+  "dump_cas": (
+    "numpy command_line data.annotations data.loading errors phases pipeline "
+    "progress pseudo_labels shares startup storage workdir"
+  ),
   "predicting_files": (
     "data.annotations data.feature_files data.given data.label_tables "
     "data.text_files detected detection_files errors exported footage "
@@ -61,7 +93,8 @@ TABLE = {
   ),
   "trained": (
     "jax ml_collections artefacts checkpoints data.description data.digest "
-    "data.loading errors exported provenance stages storage writers"
+    "data.loading errors exported plugins provenance settings stages storage "
+    "writers"
   ),
   "exported": (
     "ml_collections numpy safetensors data.feature_files data.geometry errors "
@@ -82,8 +115,10 @@ TABLE = {
   "published": "",
   "table_formats": "ablations",
   "command_line": (
-    "absl ml_collections errors interruption processes settings storage"
+    "absl ml_collections configurations curves errors interruption processes "
+    "progress settings storage"
   ),
+  "configurations": "",
   "interruption": "errors processes",
   "settings": (
     "ml_collections data.layouts data.source errors evaluation.ambiguity "
@@ -106,18 +141,19 @@ TABLE = {
   "phases": "identity settings",
   "identity": "ml_collections settings",
   "artefacts": (
-    "ml_collections errors label_files phases progress provenance settings "
-    "storage writers"
+    "errors identity label_files phases progress provenance settings storage "
+    "writers"
   ),
-  "shares": "artefacts devices errors processes storage data.sampling",
+  "shares": "artefacts data.sampling devices errors phases processes storage",
   "seeds": (
     "ml_collections errors phases pipeline processes progress space together "
     "data.annotations"
   ),
   "pipeline": (
-    "ml_collections numpy artefacts checkpoints compilation detection "
-    "detection_files devices label_phases networks phases prediction processes "
-    "progress provenance resident shares training writers data.annotations"
+    "ml_collections numpy artefacts checkpoints compilation curves "
+    "data.annotations detection detection_files devices label_phases networks "
+    "phases prediction processes progress provenance resident shares training "
+    "writers"
   ),
   "label_phases": (
     "artefacts label_files labelling networks phases processes progress "
@@ -131,19 +167,27 @@ TABLE = {
   ),
   "together": "jax numpy checkpoints errors processes training",
   "networks": (
-    "jax ml_collections artefacts checkpoints devices errors optimizer "
-    "prediction shares stages train data.annotations"
+    "jax ml_collections artefacts checkpoints data.annotations devices errors "
+    "optimizer own_cas phases plugins prediction shares stages train"
   ),
+  "own_cas": (
+    "numpy data.annotations data.digest data.stored_arrays errors processes "
+    "pseudo_labels"
+  ),
+  "plugins": "errors",
   # Training: no data sets, no loss terms; stages: no disk.
   "train": "flax jax numpy optax devices errors",
-  "devices": "jax numpy errors processes",
+  "devices": "jax numpy errors native_output processes",
+  "native_output": "",
   "resident": "jax numpy devices data.annotations",
   "compilation": "jax progress storage writers",
   "optimizer": "jax optax",
   "checkpoints": "jax orbax errors interruption processes progress storage",
   "stages": (
-    "jax flax losses scale models.basnet models.layers models.ots models.rts"
+    "jax errors losses models.basnet models.layers refinement scale stage"
   ),
+  "stage": "jax models.layers",
+  "refinement": "flax jax losses models.ots models.rts stage",
   # Arrays on the device: no config, no data.
   "losses": "jax",
   "scale": "jax",
@@ -171,6 +215,9 @@ TABLE = {
     "evaluation.protocols evaluation.ties"
   ),
   "writers": "processes storage",
+  "curves": "errors event_files identity progress settings tracking writers",
+  "event_files": "errors progress storage",
+  "tracking": "wandb progress",
   "storage": "errors",
   "label_files": "numpy errors pseudo_labels storage",
   "detection_files": "processes storage",

@@ -77,6 +77,7 @@ def _run(workdir, cache, *more, **where) -> Path:
   """Runs to the end."""
   ended = _end(_begin(workdir, cache, *more, **where))
   assert [one.status for one in ended] == [0] * len(ended), ended
+  assert not [one for one in ended if "[Gloo]" in one.out + one.err]
   return workdir
 
 

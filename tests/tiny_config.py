@@ -56,6 +56,7 @@ def get_config():
     }
   )
   config.train.update({"log_every": 2, "checkpoint_every": 4})
+  config.log.tensorboard = "never"  # whatever is installed
   config.ilg.update(
     {
       "steps": 8,

@@ -63,12 +63,13 @@ def data_digest(data: Dataset) -> dict[str, str | None]:
 def contradict(
   one: Mapping[str, str | None], other: Mapping[str, str | None]
 ) -> list[str]:
-  """Which of annotations and features are known of both, and differ.
+  """Which of annotations, features and another method's CASs are known of
+  both, and differ.
 
   Digests of another kind (of shards, see `prepared`) cannot be compared.
   """
   found = []
-  for name in ("annotations", "features"):
+  for name in ("annotations", "features", "cas"):
     ours, theirs = one.get(name) or "", other.get(name) or ""
     alike = ours.rpartition(":")[0] == theirs.rpartition(":")[0]
     if ours and theirs and alike and ours != theirs:

@@ -33,7 +33,7 @@ from ptlr_jax import command_line, extract
 from ptlr_jax.errors import InputError
 from ptlr_jax.features import extraction, listing, optical_flow, output
 from ptlr_jax.features.segments import Settings
-from ptlr_jax.progress import say
+from ptlr_jax.progress import say, show
 
 USAGE = extract.USAGE.replace("ptlr_jax.extract", "ptlr_jax.features.beam")
 USAGE = USAGE.replace("[--jobs=N]", "[--runner=DirectRunner]")
@@ -240,8 +240,8 @@ def _tell(out: output.Output) -> None:
   """What the report says, on the machine that started the pipeline."""
   found = out.read_report()
   for line in found["failed"].values():
-    say(f"bad video: {line}")
-  say(
+    show(f"bad video: {line}")
+  show(
     f"{out.root}: {found['extracted']} videos extracted, "
     f"{found['done_before']} done before, {len(found['failed'])} failed"
   )

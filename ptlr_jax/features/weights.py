@@ -27,7 +27,7 @@ from ptlr_jax import command_line, storage
 from ptlr_jax.errors import InputError
 from ptlr_jax.features import weight_files
 from ptlr_jax.features.origins import Weights
-from ptlr_jax.progress import say
+from ptlr_jax.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.features.weights --source=FILE "
@@ -83,10 +83,10 @@ def convert(source: Path, output: Path | None) -> Weights:
   for file, digest in sums:
     as_published = PUBLISHED.get(digest)
     known = f" ({as_published})" if as_published else ""
-    say(f"sha256 {digest}  {file}{known}")
+    show(f"sha256 {digest}  {file}{known}")
   count = sum(array.size for array in weights.arrays.values())
   classes = len(weights.arrays["params/logits/bias"])
-  say(
+  show(
     f"{source}: I3D of the {weights.stream} stream, from {weights.origin}, "
     f"{len(weights.arrays)} arrays, {count / 1e6:.1f} million numbers, "
     f"{classes} classes"
@@ -106,7 +106,7 @@ def convert(source: Path, output: Path | None) -> Weights:
         f"--output={output}: expected a file that can be written, came: "
         f"{error.strerror}; choose another"
       ) from None
-    say(f"{output}: written; give it as --{weights.stream}_weights")
+    show(f"{output}: written; give it as --{weights.stream}_weights")
   return weights
 
 

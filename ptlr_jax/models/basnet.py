@@ -104,7 +104,11 @@ class BasNet(nn.Module):
     self.filter_module = FilterModule(
       self.filter_width, self.leaky_slope, self.precision
     )
-    self.cas_module = CASModule(
+    self.cas_module = self.made_cas_module()
+
+  def made_cas_module(self) -> nn.Module:
+    """The CAS module, called as a `CASModule`; for others to override."""
+    return CASModule(
       self.num_classes,
       self.cas_width,
       self.dropout,

@@ -1,0 +1,201 @@
+"""Tests of ptlr_jax.curves, and of what --quiet is to a command."""
+
+import importlib.util
+import json
+
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from configs import base
+from ptlr_jax import (
+  command_line,
+  curves,
+  event_files,
+  identity,
+  progress,
+  settings,
+  tracking,
+  writers,
+)
+from ptlr_jax.artefacts import Artefacts
+from ptlr_jax.errors import InputError
+
+KEYS = {"log.tensorboard", "log.wandb"}
+
+
+def _config(**log):
+  config = base.get_config()
+  config.log.update(log)
+  return FrozenConfigDict(config)
+
+
+def _old():
+  """As a workdir, or a configuration, of before has it."""
+  config = ConfigDict(base.get_config().to_dict())
+  del config["log"]
+  return FrozenConfigDict(config)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+  """Sets which of the packages are there."""
+
+  def set_to(*packages):
+    monkeypatch.setattr(curves, "_is_there", lambda name: name in packages)
+
+  return set_to
+
+
+def test_by_default_there_are_event_files_where_tensorboardx_is_installed(
+  installed, tmp_path
+):
+  if importlib.util.find_spec("tensorboardX") is None:
+    pytest.skip("the extra tensorboard is absent")
+  installed("tensorboardX", "wandb")
+  for config in (_config(), _old()):
+    (files,) = curves.of(config, tmp_path)
+    assert isinstance(files, event_files.EventFiles)
+    assert files.folder == tmp_path / "tensorboard"
+  installed()
+  assert curves.of(_config(), tmp_path) == []
+  curves.check(_config())
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_package_that_is_broken_ends_a_run_only_where_it_is_always_wanted(
+  installed, tmp_path, monkeypatch, capsys
+):
+  def broken(*_, **__):
+    raise TypeError("Descriptors cannot\nbe created")
+
+  installed("tensorboardX")
+  monkeypatch.setattr(event_files, "EventFiles", broken)
+  assert curves.of(_config(), tmp_path) == []
+  (line,) = capsys.readouterr().out.splitlines()
+  assert line.startswith("tensorboardX cannot be imported (Descriptors cannot")
+  with pytest.raises(InputError, match="tensorboard=never"):
+    curves.of(_config(tensorboard="always"), tmp_path)
+
+
+def test_nothing_follows_where_nothing_is_wanted(installed, tmp_path):
+  installed("tensorboardX", "wandb")
+  assert curves.of(_config(tensorboard="never"), tmp_path) == []
+
+
+def test_a_project_has_a_tracker(installed, tmp_path):
+  installed("wandb")
+  config = _config(tensorboard="never", wandb="team/mine")
+  (tracker,) = curves.of(config, tmp_path)
+  assert isinstance(tracker, tracking.Tracker)
+
+
+@pytest.mark.parametrize(
+  ("log", "said"),
+  [
+    (
+      {"tensorboard": "always"},
+      "--config.log.tensorboard=always: expected the package tensorboardX, "
+      "which is not installed: pip install 'ptlr-jax[tensorboard]', or pass "
+      "--config.log.tensorboard=auto",
+    ),
+    (
+      {"wandb": "mine"},
+      "--config.log.wandb=mine: expected the package wandb, which is not "
+      "installed: pip install 'ptlr-jax[wandb]', or pass --config.log.wandb=",
+    ),
+  ],
+)
+def test_a_package_that_is_asked_for_and_absent_is_one_line(
+  log, said, installed
+):
+  installed()
+  with pytest.raises(InputError) as caught:
+    curves.check(_config(**log))
+  assert caught.value.lines == (said,)
+
+
+def test_the_command_line_refuses_it_before_anything_is_done(
+  installed, tmp_path
+):
+  installed()
+  argv = ["main", "--config=configs/simulated.py", f"--workdir={tmp_path}/run"]
+  with pytest.raises(InputError, match="tensorboardX, which is not installed"):
+    command_line.parse([*argv, "--config.log.tensorboard=always"])
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_two_configurations_that_differ_in_their_logs_are_of_one_run():
+  one, other = _config(), _config(tensorboard="never", wandb="mine")
+  assert set(identity.NEUTRAL) >= KEYS
+  assert identity.differences(one, other) == []
+  assert identity.digest(one) == identity.digest(other)
+
+
+def test_what_is_older_than_the_keys_is_of_the_same_run_and_can_be_used():
+  assert settings.flatten(base.get_config()).keys() >= KEYS
+  assert identity.differences(_old(), _config()) == []
+  assert identity.digest(_old()) == identity.digest(_config())
+  settings.check(_old())
+  flat = settings.flatten(base.get_config())
+  assert {k: settings.ADDED[k] for k in KEYS} == {k: flat[k] for k in KEYS}
+
+
+def test_an_older_run_can_be_taken_over_from(tmp_path, monkeypatch):
+  said = identity.portable(_old())
+  writers.write_json(tmp_path / "config.json", said)
+  monkeypatch.setattr(Artefacts, "adopt", lambda self, other: ["ilg"])
+  ours = Artefacts(FrozenConfigDict(identity.portable(_config())), tmp_path)
+  assert ours.adopt_from(tmp_path) == ["ilg"]
+
+
+def test_no_artefact_names_the_account_of_a_project():
+  said = identity.portable(_config(wandb="alice/mine"))
+  assert said["log"]["wandb"] == "mine"
+  assert "alice" not in json.dumps(said)
+  assert identity.portable(_config())["log"]["wandb"] == ""
+
+
+def test_scores_are_lines_a_row():
+  def row(x):
+    return {"mAP": {"0.50": x}, "averages": {"0.1:0.7": x / 2}}
+
+  metrics = {"stages": {"ilg": row(0.5), "stage-1": row(0.75)}}
+  assert curves.score_lines(metrics) == [
+    {"phase": "evaluate", "step": 0, "mAP/0.50": 0.5, "average/0.1:0.7": 0.25},
+    {
+      **{"phase": "evaluate", "step": 1},
+      **{"mAP/0.50": 0.75, "average/0.1:0.7": 0.375},
+    },
+  ]
+  assert curves.score_lines({"stages": {}, "not_evaluated": "none"}) == []
+
+
+# --quiet.
+
+
+@pytest.mark.parametrize(
+  ("args", "shown"),
+  [
+    ([], ["how it goes", "the result"]),
+    (["--quiet"], ["the result"]),
+    (["--quiet", "--noquiet"], ["how it goes", "the result"]),
+  ],
+)
+def test_quiet_leaves_results(args, shown, monkeypatch, capsys):
+  monkeypatch.setattr(progress, "_quiet", False)
+  command_line.read_flags(flags.FlagValues(), ["x", *args], "usage")
+  progress.say("how it goes")
+  progress.show("the result")
+  bar = progress.Progress("ilg", 4)
+  bar.at(4, 1.0)
+  bar.close()
+  lines = capsys.readouterr().out.splitlines()
+  assert [x for x in lines if not x.startswith("ilg ")] == shown
+  assert any(x.startswith("ilg ") for x in lines) == ("how it goes" in shown)
+
+
+def test_help_names_quiet(monkeypatch, capsys):
+  monkeypatch.setattr("sys.argv", ["main", "--help"])
+  command_line.execute(lambda argv: None, "What it does.", "usage: x")
+  assert "--quiet: " in capsys.readouterr().out

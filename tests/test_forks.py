@@ -1,0 +1,295 @@
+"""The three forks of docs/FORKING.md: they run, and each takes effect."""
+
+import functools
+import importlib
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from stage_batches import KEY, C, batch_of, options
+
+from configs import base, simulated
+from ptlr_jax import (
+  exported,
+  label_files,
+  losses,
+  main,
+  plugins,
+  settings,
+  stages,
+  trained,
+  writers,
+)
+from ptlr_jax.errors import InputError
+from tests import tiny_config
+
+ROOT = Path(__file__).parents[1]
+FORKS = ("js_consistency", "third_network", "attention_cas")
+
+
+@pytest.fixture(autouse=True)
+def _jax_stays_as_it_is(monkeypatch):
+  monkeypatch.setattr("ptlr_jax.startup.settle", lambda config: None)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _names_of_forks_stay_here():
+  """Other tests go through the same dicts."""
+  yield
+  stages.STAGES.pop("dts", None)
+  stages.MODELS.pop("attention", None)
+  losses.SCALE_LOSSES.pop("js", None)
+  for name in [n for n in sys.modules if n.startswith("tests.forks.")]:
+    del sys.modules[name]
+
+
+def _of(fork: str, module: str, name: str) -> Any:
+  """What a fork's module defines, imported when a test runs, not before."""
+  found = importlib.import_module(f"tests.forks.{fork}.{module}")
+  return getattr(found, name)
+
+
+def _tiny() -> list[str]:
+  """What makes the demo's configuration as small as the tests'."""
+  small = settings.flatten(tiny_config.get_config())
+  usual = settings.flatten(simulated.get_config())
+  changed = {key: x for key, x in small.items() if usual[key] != x}
+  return [f"--config.{key}={x}" for key, x in changed.items()]
+
+
+def _run(fork: str, workdir: Path, *overrides: str) -> Path:
+  config = ROOT / "tests" / "forks" / fork / "config.py"
+  flags = (*_tiny(), "--config.ilg.streams=('rgb',)", *overrides)
+  main.run(["main", f"--config={config}", f"--workdir={workdir}", *flags])
+  return workdir
+
+
+def _log(directory: Path, phase: str) -> list[dict]:
+  lines = writers.MetricsLog(directory / "metrics.jsonl").read()
+  return [line for line in lines if line["phase"] == phase]
+
+
+# The page.
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_the_page_has_the_very_text_of_a_fork_in_under_80_lines(fork):
+  page = (ROOT / "docs" / "FORKING.md").read_text()
+  texts = {p: p.read_text() for p in (ROOT / "tests/forks" / fork).glob("*.py")}
+  assert len(texts) == 2
+  for path, text in texts.items():
+    name = path.relative_to(ROOT)
+    assert f"`{name}`\n\n```python\n{text}```\n" in page
+  lines = sum(len(text.splitlines()) for text in texts.values())
+  assert lines < 80
+  named = re.search(rf"\((\d+) lines\)\n[^#]*tests/forks/{fork}/", page)
+  assert named
+  assert int(named[1]) == lines
+
+
+@pytest.mark.parametrize("fork", FORKS)
+def test_a_fork_changes_nothing_of_the_base_but_what_it_says(fork):
+  config = _of(fork, "config", "get_config")("thumos14")
+  changed = settings.flatten(config)
+  usual = settings.flatten(base.named("thumos14"))
+  names = {k for k in changed if k not in usual or usual[k] != changed[k]}
+  names = {name for name in names if not name.startswith("dts.")}
+  assert "plugins" in names
+  assert len(names) <= 4
+  settings.check(config)
+
+
+# (a) Jensen-Shannon.
+
+
+def test_jensen_shannon_by_hand():
+  jensen_shannon = _of("js_consistency", "loss", "jensen_shannon")
+  p = jnp.array([[[1.0, 0.0], [0.5, 0.5], [0.3, 0.7]]])
+  q = jnp.array([[[0.0, 1.0], [0.5, 0.5], [0.9, 0.1]]])
+  mask = jnp.array([[True, True, False]])
+  # Apart as can be: log 2; equal: 0; the third segment is padding.
+  assert jensen_shannon(p, q, mask) == pytest.approx(np.log(2) / 2, abs=1e-4)
+  total = jensen_shannon(p, q, mask, reduce="sum")
+  assert total == pytest.approx(np.log(2), abs=1e-4)
+  of_p, of_q = jax.grad(jensen_shannon, argnums=(0, 1))(p, q, mask)
+  assert np.isfinite([of_p, of_q]).all()
+  assert (of_p[0, 2] == 0).all()
+  assert (of_p[0, 0] != 0).any()
+
+
+def test_a_new_loss_is_logged_and_weighed(tmp_path):
+  run = _run("js_consistency", tmp_path / "run", "--config.ptlr.stages=0")
+  lines = _log(run, "ilg")
+  assert len(lines) == 4
+  for line in lines:
+    assert line["rgb/js"] > 0
+    mil = sum(line[f"rgb/{term}"] for term in ("base", "supp", "norm"))
+    total = mil + 0.5 * (0.5 * line["rgb/sc"] + 2 * line["rgb/js"])
+    assert line["loss"] == pytest.approx(total, rel=1e-4)
+  metrics = writers.read_json(run / "metrics.json")
+  assert list(metrics["stages"]) == ["ilg"]
+
+
+# (b) A third network.
+
+
+@pytest.fixture(scope="module")
+def third(tmp_path_factory):
+  """A finished run with three networks."""
+  patch = pytest.MonkeyPatch()
+  patch.setattr("ptlr_jax.startup.settle", lambda config: None)
+  sizes = {"dts.steps": 6, "dts.batch_size": 4, "dts.model.width": 8}
+  sizes |= {"dts.model.layers": 2, "rts.model.branches": 1}
+  flags = [f"--config.{key}={x}" for key, x in sizes.items()]
+  folder = tmp_path_factory.mktemp("third") / "run"
+  yield _run("third_network", folder, *flags, "--config.ptlr.stages=1")
+  patch.undo()
+
+
+def test_a_third_network_learns_and_exchanges_labels(third):
+  phases = [
+    *("ilg", "labels-0", "ots-1", "labels-1-ots", "rts-1", "labels-1-rts"),
+    *("dts-1", "labels-1-dts"),
+  ]
+  log = writers.MetricsLog(third / "metrics.jsonl").read()
+  assert list(dict.fromkeys(line["phase"] for line in log)) == phases
+  assert {"dts", "loss", "grad_norm"} < _log(third, "dts-1")[-1].keys()
+  path = third / "labels" / "labels-1-dts.npz"
+  label_files.check_labels(path)
+  with np.load(path) as file:
+    assert len(file["ids"]) == 6
+    assert file["selected"].any()
+  metrics = writers.read_json(third / "metrics.json")
+  assert metrics["pseudo_labels"][-1]["phase"] == "labels-1-dts"
+  assert list(metrics["stages"]) == ["ilg", "stage-1"]
+
+
+def test_a_run_knows_its_plugins_and_a_model_file_imports_none(
+  third, tmp_path, monkeypatch
+):
+  monkeypatch.delitem(stages.STAGES, "dts")
+  asked = []
+  monkeypatch.setattr(plugins, "load", lambda names: asked.append(names))
+  with pytest.raises(InputError, match=r"expected one of ilg, ots, rts, came"):
+    trained.from_workdir(third)
+  assert asked == [("tests.forks.third_network.stage",)]
+  monkeypatch.undo()
+  model = trained.from_workdir(third)
+  assert list(model.params) == ["ilg", "ots", "rts", "dts"]
+  pytest.importorskip("safetensors", reason="model files need safetensors")
+  exported.write(tmp_path / "model.safetensors", model)
+  assert trained.open_model(tmp_path / "model.safetensors").stage == 1
+  monkeypatch.delitem(stages.STAGES, "dts")
+  trained.stage_of.cache_clear()
+  with pytest.raises(InputError, match=r"networks: .* came 'dts'; .*plugins"):
+    trained.open_model(tmp_path / "model.safetensors")
+
+
+def test_videos_of_a_row_do_not_see_each_other_through_dilations():
+  net = _of("third_network", "stage", "NetworkDTS")(
+    C, width=4, layers=4
+  )  # dilations up to 8
+  rng = np.random.default_rng(0)
+  both = rng.normal(size=(1, 27, 3)).astype(np.float32)
+  mask = np.ones((1, 27), bool)
+  mask[:, 9:17] = False
+  params: Any = jax.jit(net.init)(KEY, both, mask)
+  apply = jax.jit(net.apply)
+  row = apply(params, both, mask)
+  for own in (slice(0, 9), slice(17, 27)):
+    alone = apply(params, both[:, own], mask[:, own])
+    np.testing.assert_allclose(row[:, own], alone, atol=1e-6)
+  far = both.copy()
+  far[0, 0] += 1
+  moved = np.abs(apply(params, far, mask) - row)[0].max(-1)
+  assert moved[8] > 0  # eight segments on
+
+
+# (c) Attention in the ILG.
+
+
+def test_attention_has_parameters_that_learn_and_reads_no_padding():
+  made = _of("attention_cas", "model", "AttentionBasNet")
+  net = made(C, filter_width=4, cas_width=4, heads=2)
+  batch = batch_of()
+  x, mask = batch["features"]["rgb"], batch["mask"]
+  params = jax.jit(net.init)(KEY, x, mask)
+
+  @jax.jit
+  @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
+  def gradient(params, x):
+    out: Any = net.apply(params, x, mask)
+    cas = out["suppression"]
+    return jnp.where(mask[..., None], cas, 0)[..., 0].sum(), cas
+
+  (of_params, of_x), cas = gradient(params, x)
+  attention = of_params["params"]["cas_module"]["attention"]
+  assert attention.keys() == {"query", "key", "value", "out"}
+  for name, own in attention.items():
+    assert (np.asarray(own["kernel"]) != 0).any(), name
+  assert (of_x[~mask] == 0).all()
+  _, other = gradient(params, x + 100 * ~mask[..., None])
+  np.testing.assert_allclose(cas[mask], other[mask], rtol=1e-5)
+
+
+def test_the_attention_fork_runs_to_the_end(tmp_path):
+  run = _run("attention_cas", tmp_path / "run", "--config.ptlr.stages=0")
+  assert np.isfinite(_log(run, "ilg")[-1]["loss"])
+  model = trained.from_workdir(run)
+  names = exported.flattened(model.params)
+  assert "ilg/rgb/cas_module/attention/query/kernel" in names
+  assert writers.read_json(run / "metrics.json")["stages"].keys() == {"ilg"}
+
+
+# What cannot be.
+
+
+def test_what_no_plugin_has_is_refused_in_a_line():
+  with pytest.raises(InputError) as caught:
+    plugins.load(["tests.forks.none", "json", "no_such_package.x"])
+  lines = caught.value.problems
+  assert len(lines) == 2
+  assert lines[0].startswith("--config.plugins: expected modules that can be")
+  assert "'tests.forks.none' cannot: ModuleNotFoundError" in lines[0]
+  own = options("ilg", (("loss.scale_losses.none", 1.0),))
+  with pytest.raises(
+    InputError, match=r"scale_losses: expected one of sc.*none"
+  ):
+    stages.STAGES["ilg"](C, own)
+  with pytest.raises(InputError, match=r"ilg\.network: expected one of basnet"):
+    stages.STAGES["ilg"](C, options("ilg", (("network", "none"),)))
+
+
+def test_names_of_plugins_are_refused_without_plugins():
+  config = tiny_config.get_config()
+  config.ptlr.networks = ("ots", "rts", "dts")
+  config.detect.sources = ("ots", "dts")
+  config.ilg.network = "attention"
+  config.ilg.loss.scale_losses = {"js": 1.0}
+  with pytest.raises(InputError) as caught:
+    settings.check(config)
+  keys = {line.partition(":")[0] for line in caught.value.problems}
+  assert keys == {
+    *("--config.ptlr.networks", "--config.detect.sources"),
+    *("--config.ilg.network", "--config.ilg.loss.scale_losses"),
+  }
+  config.plugins = ("tests.forks.third_network.stage",)
+  with pytest.raises(InputError, match=r"ptlr\.networks"):  # no config.dts
+    settings.check(config)
+  config.dts = config.ots.copy_and_resolve_references()
+  settings.check(config)
+  config.dts.update({"steps": 0, "accumulate": 3})
+  with pytest.raises(InputError, match=r"dts\.steps: expected at least 1") as (
+    caught
+  ):
+    settings.check(config)
+  assert "dts.accumulate: expected a divisor" in str(caught.value)
+  del config.dts.batch_size
+  with pytest.raises(InputError, match=r"dts\.batch_size: .* lacks this key"):
+    settings.check(config)
+  assert "sc" in losses.SCALE_LOSSES
