@@ -108,6 +108,9 @@ def test_videos_and_features_may_be_where_only_beam_can_open_them(
     def _path_open(self, path, *how, **more):
       return super()._path_open(here(path), *how, **more)
 
+    def create(self, path, *how, **more):
+      return super().create(here(path), *how, **more)
+
     def exists(self, path):
       return os.path.exists(here(path))
 
