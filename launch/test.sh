@@ -16,21 +16,29 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS=1
 unset PYRIGHT_PYTHON_FORCE_VERSION PYRIGHT_PYTHON_PYLANCE_VERSION
 python=.venv/bin/python
 
-failed=()
-check() {
-  echo "== $*"
-  "$python" -m "$@" || failed+=("$*")
-}
-
-check ruff check .
-check ruff format --check .
+checks=("ruff check ." "ruff format --check .")
 if probe=$("$python" -m pyright --version 2>&1); then
-  check pyright
+  checks+=(pyright)
 else
   echo "== pyright skipped, it does not start here: ${probe##*$'\n'}"
 fi
 # The documentation with its API reference; what is built stays for the next.
-check sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs
+checks+=("sphinx -q -W --keep-going -b html -d build/doctrees docs build/docs")
+
+# Side by side, and told one after the other.
+failed=() running=()
+said=$(mktemp -d)
+for i in "${!checks[@]}"; do
+  # shellcheck disable=SC2086 # words without blanks
+  "$python" -m ${checks[i]} >"$said/$i" 2>&1 &
+  running+=($!)
+done
+for i in "${!checks[@]}"; do
+  wait "${running[i]}" || failed+=("${checks[i]}")
+  echo "== ${checks[i]}"
+  cat "$said/$i"
+done
+rm -r "$said"
 if ((${#failed[@]})); then
   printf '== FAILED: %s\n' "${failed[@]}"
   echo "== this script will exit 1, whatever pytest says"
