@@ -61,22 +61,10 @@ def _checked_output(given: str, options: Options) -> Path | None:
   """Where the result is written; refused before anything is computed."""
   if not given:
     return None
-  path, fault = scoring.path_of("output", given), ""
+  path = scoring.path_of("output", given)
   read = ("ground_truth", "detections", "against", "ambiguous")
   inputs = [scoring.path_of(flag, getattr(options, flag)) for flag in read]
-  try:
-    writers.make_writable(path.parent)
-    if path.is_dir():
-      fault = "it is a folder"
-    elif path.resolve() in [other.resolve() for other in inputs]:
-      fault = "it is one of those that are read"
-  except OSError as error:
-    fault = str(error.strerror)
-  if fault:
-    raise InputError(
-      f"--output={given}: expected a file that can be written, came: {fault}; "
-      "choose another"
-    )
+  writers.check_file(path, given, inputs)
   return path
 
 

@@ -35,16 +35,7 @@ def _output(given: str) -> Path:
     raise InputError(
       f"--output={given}: expected a file NAME{exported.ENDING}; {USAGE}"
     )
-  try:
-    writers.make_writable(path.parent)
-    fault = "it is a folder" if path.is_dir() else ""
-  except OSError as error:
-    fault = str(error.strerror)
-  if fault:
-    raise InputError(
-      f"--output={given}: expected a file that can be written, came: {fault}; "
-      "choose another"
-    )
+  writers.check_file(path, given)
   return path
 
 

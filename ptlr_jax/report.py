@@ -79,16 +79,7 @@ def _check_output(asked: Asked) -> None:
       f"--output={asked.output}: expected the name of {what}, that ends in "
       f"{' or '.join(endings)}; {USAGE}"
     )
-  try:
-    writers.make_writable(path.parent)
-    fault = "it is a folder" if path.is_dir() else ""
-  except OSError as error:
-    fault = str(error.strerror)
-  if fault:
-    raise InputError(
-      f"--output={asked.output}: expected a file that can be written, came: "
-      f"{fault}; choose another"
-    )
+  writers.check_file(path, asked.output)
 
 
 def run(argv: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ptlr_jax import processes, storage
+from ptlr_jax.errors import InputError
 
 
 def make_writable(folder: pathlib.Path) -> None:
@@ -15,6 +16,32 @@ def make_writable(folder: pathlib.Path) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryFile(dir=folder):
     pass
+
+
+def check_file(
+  path: pathlib.Path, given: str, read: Sequence[pathlib.Path] = ()
+) -> None:
+  """Refuses a file that cannot be written, before anything is computed.
+
+  `given` is how the user named it, `read` the files that are read meanwhile.
+
+  Raises:
+    InputError: why not.
+  """
+  fault = ""
+  try:
+    make_writable(path.parent)
+    if path.is_dir():
+      fault = "it is a folder"
+    elif path.resolve() in [other.resolve() for other in read]:
+      fault = "it is one of those that are read"
+  except OSError as error:
+    fault = str(error.strerror)
+  if fault:
+    raise InputError(
+      f"--output={given}: expected a file that can be written, came: {fault}; "
+      "choose another"
+    )
 
 
 def write_json(

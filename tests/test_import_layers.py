@@ -214,7 +214,7 @@ TABLE = {
     "numpy evaluation.ambiguity evaluation.instances evaluation.precision "
     "evaluation.protocols evaluation.ties"
   ),
-  "writers": "processes storage",
+  "writers": "errors processes storage",
   "curves": "errors event_files identity progress settings tracking writers",
   "event_files": "errors progress storage",
   "tracking": "wandb progress",
