@@ -102,4 +102,4 @@ def test_a_docstring_becomes_what_sphinx_reads(conf, kind):
 
 def test_the_site_is_built_with_warnings_as_errors():
   text = (ROOT / "launch" / "test.sh").read_text()
-  assert re.search(r"^check sphinx .*-W\b.* docs \S+$", text, re.M)
+  assert re.search(r'^checks\+=\("sphinx .*-W\b.* docs \S+"\)$', text, re.M)
