@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ml_collections import FrozenConfigDict
+
 from ptlr_jax import (
   identity,
   label_files,
@@ -13,7 +15,7 @@ from ptlr_jax import (
   storage,
   writers,
 )
-from ptlr_jax.errors import Damaged, OtherVersion
+from ptlr_jax.errors import Damaged, InputError, OtherVersion
 from ptlr_jax.phases import Phase, fingerprints, phases, rows
 from ptlr_jax.progress import say, show
 
@@ -31,6 +33,25 @@ def verify(path: Path) -> None:
     label_files.check_labels(path)
   else:
     storage.check_json(path)
+
+
+def config_of(directory: Path, called: str) -> FrozenConfigDict:
+  """The configuration of the run in a folder; `called`: by the user.
+
+  Raises:
+    InputError: it is no folder of a run.
+    Damaged, OtherVersion: the configuration.
+  """
+  path = directory / "config.json"
+  if not path.is_file():
+    came = "one without config.json"
+    if not directory.is_dir():
+      came = "a file" if directory.exists() else "no such folder"
+    seeds = sorted(p.parent.name for p in directory.glob("seed-*/config.json"))
+    if seeds:
+      came = f"one with a run a seed; give one of them ({', '.join(seeds)})"
+    raise InputError(f"{called}: expected the folder of a run, came {came}")
+  return settings.completed(writers.read_json(path))
 
 
 class Artefacts:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ptlr_jax import detection_map, proposals, pseudo_labels
-from ptlr_jax.data.annotations import Dataset, ground_truth_database
+from ptlr_jax.data.annotations import Dataset, Video, ground_truth_database
 from ptlr_jax.data.geometry import Geometry
 
 
@@ -48,6 +48,39 @@ def kept_classes(
   if fallback and not len(kept):
     kept = np.array([scores.argmax()])
   return kept
+
+
+def spared(options: Any) -> tuple[str, ...]:
+  """What detection does not read of OTS and RTS; options: config.detect."""
+  return () if options.cas == "logit_minmax" else ("logits",)
+
+
+def stretch(video: Video, ilg: Mapping[str, Any]) -> float:
+  """Segments of a video's features to one row of its CASs."""
+  return video.num_segments / len(next(iter(ilg["logits"].values())))
+
+
+def of_video(
+  config: Any,
+  classes: Sequence[str],
+  video: Video,
+  ilg: Mapping[str, Any],
+  networks: Mapping[str, Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+  """`detect` by a run's configuration, from what its networks say of a video:
+  {"logits", "scores"} of the ILG, {name: {"cas", "logits" unless `spared`}}."""
+  read = not spared(config.detect)
+  return detect(
+    ilg,
+    {net: out["cas"] for net, out in networks.items()},
+    classes,
+    video.geometry,
+    options=config.detect,
+    fusion=config.fusion,
+    topk_ratio=config.ilg.loss.topk_ratio,
+    logits={n: out["logits"] for n, out in networks.items()} if read else None,
+    stretch=stretch(video, ilg),
+  )
 
 
 def detect(

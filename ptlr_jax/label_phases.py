@@ -29,12 +29,8 @@ class LabelPhases(NamedTuple):
   def read(self, name: str, parts: Sequence[int]) -> Labels:
     """Pseudo labels of a finished labels phase, of some parts of the training
     set, by the numbers of the videos."""
-    videos = self.data.train
-    of = shares.bounds(self.config, len(videos))
-    return label_files.read_parts(
-      [(of[k], self.files.label_path(name, k)) for k in parts],
-      [video.id for video in videos],
-      [video.num_segments for video in videos],
+    return shares.read_labels(
+      self.config, self.files, name, self.data.train, parts
     )
 
   def before(self, phase: Phase) -> Labels:

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import FrozenConfigDict
 
 from ptlr_jax import (
@@ -40,11 +39,6 @@ from ptlr_jax.phases import Phase, phases, rows, source
 from ptlr_jax.progress import Progress, say
 
 PART = 256  # test videos at a time of a set that does not fit into memory
-
-
-def _length(logits: Mapping[str, np.ndarray]) -> int:
-  """T of the streams' f[T,C+1]."""
-  return len(next(iter(logits.values())))
 
 
 @dataclasses.dataclass
@@ -192,28 +186,23 @@ class Run:
     ilg: Sequence[Mapping[str, Any]],
   ) -> dict[str, list[dict[str, Any]]]:
     """{id: detections} of videos."""
-    spared = () if self.config.detect.cas == "logit_minmax" else ("logits",)
-    how = {"read_back": False, "leave_out": spared}
+    leave_out = detection.spared(self.config.detect)
     outputs = {
-      net: prediction.in_order(ask(videos, **how), len(videos))
+      net: prediction.in_order(
+        ask(videos, read_back=False, leave_out=leave_out), len(videos)
+      )
       for net, ask in networks.items()
     }
-    results = {}
-    for i, video in enumerate(videos):
-      found = {net: outputs[net][i] for net in networks}
-      logits = None if spared else {n: found[n]["logits"] for n in found}
-      results[video.id] = detection.detect(
-        ilg[i],
-        {net: out["cas"] for net, out in found.items()},
+    return {
+      video.id: detection.of_video(
+        self.config,
         self.data.classes,
-        video.geometry,
-        options=self.config.detect,
-        fusion=self.config.fusion,
-        topk_ratio=self.config.ilg.loss.topk_ratio,
-        logits=logits,
-        stretch=video.num_segments / _length(ilg[i]["logits"]),
+        video,
+        ilg[i],
+        {net: said[i] for net, said in outputs.items()},
       )
-    return results
+      for i, video in enumerate(videos)
+    }
 
   def _evaluate(self, phase: Phase) -> None:
     del phase

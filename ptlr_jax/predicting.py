@@ -51,7 +51,7 @@ class Predictor:
 
   def _detections(self, videos: Sequence[Video]) -> Iterator[Detected]:
     model, config = self.model, self.model.config
-    spared = () if config.detect.cas == "logit_minmax" else ("logits",)
+    spared = detection.spared(config.detect)
     ilg = self._ask("ilg", videos)
     outputs = {
       net: self._ask(net, videos, spared)
@@ -61,20 +61,11 @@ class Predictor:
     for i, video in enumerate(videos):
       found = {net: outputs[net][i] for net in outputs}
       cas = {net: out["cas"] for net, out in found.items()}
-      logits = None if spared else {n: found[n]["logits"] for n in found}
+      curves = {
+        n: out["cas" if spared else "logits"] for n, out in found.items()
+      }
+      results = detection.of_video(config, model.classes, video, ilg[i], found)
       rows = len(next(iter(ilg[i]["logits"].values())))
-      stretch = video.num_segments / rows
-      results: Any = detection.detect(
-        ilg[i],
-        cas,
-        model.classes,
-        video.geometry,
-        options=config.detect,
-        fusion=config.fusion,
-        topk_ratio=config.ilg.loss.topk_ratio,
-        logits=logits,
-        stretch=stretch,
-      )
       scores = detection.video_scores(
         ilg[i],
         cas,
@@ -82,12 +73,13 @@ class Predictor:
         fusion=config.fusion,
         topk_ratio=config.ilg.loss.topk_ratio,
       )
-      step = video.geometry.seconds_per_segment * stretch
+      step = video.geometry.seconds_per_segment
+      step *= detection.stretch(video, ilg[i])
       yield Detected(
         video.id,
         [_segment(one) for one in results],
         dict(zip(model.classes, scores.tolist(), strict=True)),
-        self._curves(ilg[i], logits or cas),
+        self._curves(ilg[i], curves),
         video.geometry.start + (np.arange(rows) + 0.5) * step,
         model.classes,
       )

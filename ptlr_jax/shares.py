@@ -5,15 +5,17 @@ Every batch is spread evenly over the devices. The training set may lie in
 process reads, labels and remembers the videos of its own parts only.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptlr_jax import processes, storage
+from ptlr_jax import label_files, processes, storage
 from ptlr_jax.artefacts import Artefacts
 from ptlr_jax.data import sampling
+from ptlr_jax.data.annotations import Video
 from ptlr_jax.devices import Devices
 from ptlr_jax.errors import InputError
+from ptlr_jax.label_files import Labels
 from ptlr_jax.phases import trained
 
 
@@ -83,6 +85,27 @@ def bounds(config: Any, num_videos: int) -> list[range]:
   return [
     range(*each) for each in sampling.part_bounds(num_videos, config.data.parts)
   ]
+
+
+def read_labels(
+  config: Any,
+  files: Artefacts,
+  name: str,
+  videos: Sequence[Video],
+  parts: Iterable[int],
+) -> Labels:
+  """Pseudo labels of a finished labels phase, of some parts of the training
+  `videos`, by the numbers of these.
+
+  Raises:
+    InputError: a file is damaged, of another version or of other videos.
+  """
+  of = bounds(config, len(videos))
+  return label_files.read_parts(
+    [(of[k], files.label_path(name, k)) for k in parts],
+    [video.id for video in videos],
+    [video.num_segments for video in videos],
+  )
 
 
 def label_pieces(

@@ -12,11 +12,9 @@ from ptlr_jax import (
   exported,
   plugins,
   provenance,
-  settings,
   storage,
-  writers,
 )
-from ptlr_jax.artefacts import Artefacts
+from ptlr_jax.artefacts import Artefacts, config_of
 from ptlr_jax.data import description, digest
 from ptlr_jax.data.loading import load
 from ptlr_jax.errors import Damaged, InputError
@@ -71,7 +69,7 @@ def from_workdir(
   Raises:
     InputError: there is no run that is trained so far, or it is damaged.
   """
-  config = _config(directory)
+  config = config_of(directory, str(directory))
   plugins.load(config.plugins)  # the user's own run; not those of a file
   if config.ptlr.cas:
     raise InputError(
@@ -114,19 +112,6 @@ def from_workdir(
     for net, phase in phases.items()
   }
   return model._replace(params=params)
-
-
-def _config(directory: Path) -> FrozenConfigDict:
-  path = directory / "config.json"
-  if not path.exists():
-    came = "one without config.json"
-    if not directory.is_dir():
-      came = "a file" if directory.exists() else "no such folder"
-    others = sorted(p.parent.name for p in directory.glob("seed-*/config.json"))
-    if others:
-      came = f"one with a run a seed; give one of them ({', '.join(others)})"
-    raise InputError(f"{directory}: expected the folder of a run, came {came}")
-  return settings.completed(writers.read_json(path))
 
 
 def _made_with(directory: Path) -> list[dict[str, Any]]:

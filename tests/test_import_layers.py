@@ -55,7 +55,7 @@ TABLE = {
   "reporting.recorded": (
     "ml_collections artefacts data.annotations data.digest data.loading "
     "detection_files errors evaluation.files identity phases provenance "
-    "settings writers"
+    "writers"
   ),
   "reporting.scores": (
     "numpy data.annotations detection_map errors evaluation.ambiguity "
@@ -67,8 +67,8 @@ TABLE = {
     "reporting.recorded reporting.scores"
   ),
   "reporting.videos": (
-    "numpy data.annotations detected errors label_files predicting progress "
-    "pseudo_labels reporting.recorded shares trained"
+    "numpy data.annotations detected errors predicting progress pseudo_labels "
+    "reporting.recorded shares trained"
   ),
   "reporting.whole": (
     "data.annotations detected errors phases reporting.curves reporting.page "
@@ -93,8 +93,7 @@ TABLE = {
   ),
   "trained": (
     "jax ml_collections artefacts checkpoints data.description data.digest "
-    "data.loading errors exported plugins provenance settings stages storage "
-    "writers"
+    "data.loading errors exported plugins provenance stages storage"
   ),
   "exported": (
     "ml_collections numpy safetensors data.feature_files data.geometry errors "
@@ -141,19 +140,21 @@ TABLE = {
   "phases": "identity settings",
   "identity": "ml_collections settings",
   "artefacts": (
-    "errors identity label_files phases progress provenance settings storage "
-    "writers"
+    "ml_collections errors identity label_files phases progress provenance "
+    "settings storage writers"
   ),
-  "shares": "artefacts data.sampling devices errors phases processes storage",
+  "shares": (
+    "artefacts data.annotations data.sampling devices errors label_files "
+    "phases processes storage"
+  ),
   "seeds": (
     "ml_collections errors phases pipeline processes progress space together "
     "data.annotations"
   ),
   "pipeline": (
-    "ml_collections numpy artefacts checkpoints compilation curves "
-    "data.annotations detection detection_files devices label_phases networks "
-    "phases prediction processes progress provenance resident shares training "
-    "writers"
+    "ml_collections artefacts checkpoints compilation curves data.annotations "
+    "detection detection_files devices label_phases networks phases prediction "
+    "processes progress provenance resident shares training writers"
   ),
   "label_phases": (
     "artefacts label_files labelling networks phases processes progress "

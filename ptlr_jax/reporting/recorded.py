@@ -11,7 +11,6 @@ from ptlr_jax import (
   identity,
   phases,
   provenance,
-  settings,
   writers,
 )
 from ptlr_jax.artefacts import Artefacts
@@ -72,11 +71,6 @@ class Recorded(NamedTuple):
     return last
 
 
-def is_run(directory: Path) -> bool:
-  """Whether a folder is that of a run."""
-  return (directory / "config.json").is_file()
-
-
 def read(directory: Path, flag: str = "workdir") -> Recorded:
   """Reads a run.
 
@@ -84,18 +78,8 @@ def read(directory: Path, flag: str = "workdir") -> Recorded:
     InputError: the folder is none, or its configuration is damaged.
     OtherVersion: an artefact is of another version.
   """
-  if not is_run(directory):
-    came = "one without config.json"
-    if not directory.is_dir():
-      came = "a file" if directory.exists() else "no such folder"
-    seeds = sorted(p.parent.name for p in directory.glob("seed-*/config.json"))
-    if seeds:
-      came = f"one with a run a seed; give one of them ({', '.join(seeds)})"
-    raise InputError(
-      f"--{flag}={directory}: expected the folder of a run, came {came}"
-    )
   try:
-    config = settings.completed(writers.read_json(directory / "config.json"))
+    config = artefacts.config_of(directory, f"--{flag}={directory}")
   except Damaged as error:
     raise InputError(
       f"{error.lines[0]}; give the command of the run again, which mends it"

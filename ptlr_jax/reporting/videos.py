@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax import label_files, predicting, shares, trained
+from ptlr_jax import predicting, shares, trained
 from ptlr_jax.data.annotations import Dataset, Video
 from ptlr_jax.detected import Detected, Segment
 from ptlr_jax.errors import InputError
@@ -81,17 +81,12 @@ def chosen(
 def training_labels(run: Recorded, data: Dataset) -> Labels:
   """The pseudo labels of every phase that left some, {phase: a video each}."""
   found = {}
-  bounds = shares.bounds(run.config, len(data.train))
+  parts = range(run.config.data.parts)
   for phase in run.done:
     if phase.kind == "labels":
-      paths = [
-        (of, run.files.label_path(phase.name, k)) for k, of in enumerate(bounds)
-      ]
       try:
-        found[phase.name] = label_files.read_parts(
-          paths,
-          [video.id for video in data.train],
-          [video.num_segments for video in data.train],
+        found[phase.name] = shares.read_labels(
+          run.config, run.files, phase.name, data.train, parts
         )
       except InputError as error:
         run.notes.append(error.lines[0])
