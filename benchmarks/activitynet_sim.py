@@ -26,11 +26,7 @@ from pathlib import Path
 import numpy as np
 
 from ptlr_jax.data.sampling import generator
-from ptlr_jax.data.simulated import (
-  SECONDS_PER_SEGMENT,
-  World,
-  draw_features,
-)
+from ptlr_jax.data.simulated import SECONDS_PER_SEGMENT, World, draw_features
 
 SUBSETS = {"train": "train", "test": "val"}  # folder: "subset" in gt.json
 GUEST = 0.25  # share of videos that show another class's context

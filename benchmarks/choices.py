@@ -18,9 +18,12 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import ablations, command_line, pipeline, workdir
-from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.data.loading import load
+from ptlr_jax.cli import command_line
+from ptlr_jax.paper_tables import ablations
+from ptlr_jax.runs import pipeline
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.workdir import run_folder
+from ptlr_jax.workdir.artefacts import Artefacts
 
 BOTH = ("ots", "rts")
 
@@ -117,7 +120,7 @@ def configuration(config, seed: int, changes) -> FrozenConfigDict:
 
 def run(config, data, directory: Path) -> None:
   """Runs an arm on what earlier arms of its seed have left."""
-  workdir.prepare(directory, config)
+  run_folder.prepare_run_folder(directory, config)
   Artefacts(config, directory).adopt_neighbours()
   pipeline.Run(config, data, directory).run()
 
@@ -128,7 +131,9 @@ AVERAGE = "0.1:0.7"
 def results(root: Path, arm: str, seeds) -> dict[int, dict]:
   """What the finished seeds of an arm measured."""
   runs = {seed: root / f"seed-{seed}" / arm for seed in seeds}
-  found = {seed: workdir.finished(path) for seed, path in runs.items()}
+  found = {
+    seed: run_folder.finished_metrics(path) for seed, path in runs.items()
+  }
   return {seed: metrics for seed, metrics in found.items() if metrics}
 
 
@@ -192,7 +197,7 @@ def main() -> None:
   if not args.report:
     base = command_line.parse(["", f"--workdir={args.workdir}", *rest]).config
     for seed in seeds:
-      data = load(configuration(base, seed, {}).data)
+      data = load_dataset(configuration(base, seed, {}).data)
       for arm in arms:
         config = configuration(base, seed, ARMS[arm])
         run(config, data, args.workdir / f"seed-{seed}" / arm)

@@ -21,9 +21,15 @@ from absl import app, flags
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ptlr_jax.evaluation import bootstrap, precision  # noqa: E402
-from ptlr_jax.evaluation.instances import detections_of, truth_of  # noqa: E402
-from ptlr_jax.evaluation.precision import Scored  # noqa: E402
+from ptlr_jax.evaluation import (  # noqa: E402
+  average_precision,
+  bootstrap,
+)
+from ptlr_jax.evaluation.average_precision import Scored  # noqa: E402
+from ptlr_jax.evaluation.instances import (  # noqa: E402
+  detections_of,
+  truth_of,
+)
 from ptlr_jax.evaluation.protocols import PROTOCOLS  # noqa: E402
 
 _VIDEOS = flags.DEFINE_integer("videos", 200, "videos of a draw", 2)
@@ -77,7 +83,7 @@ def _detections(
 def _scored(database: Any, results: Any, videos: list[str]) -> Scored:
   truth = truth_of({v: database[v] for v in videos}, PROTOCOL, "", [])
   found = {v: results[v] for v in videos}
-  return precision.score(
+  return average_precision.score(
     truth, detections_of(found, truth, PROTOCOL, "", []), PROTOCOL
   )
 

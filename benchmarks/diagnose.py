@@ -20,12 +20,14 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import label_files, pipeline, workdir, writers
-from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.data.annotations import frame_truth
-from ptlr_jax.data.loading import load
-from ptlr_jax.phases import phases
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.data.dataset import frame_truth
+from ptlr_jax.io import label_files, storage
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.runs import pipeline
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.workdir import run_folder
+from ptlr_jax.workdir.artefacts import Artefacts
+from ptlr_jax.workdir.phases import phases
 
 EDGES = (0.0, 0.55, 0.6, 0.65, 0.7, 0.9, 0.99, 1.01)
 KINDS = ("clean", "all", "truth")
@@ -77,7 +79,7 @@ def train_on_mended(source: Artefacts, data, kind: str, root: Path) -> str:
   config = ConfigDict(source.config.to_dict())
   config.ptlr.stages = 1
   config = FrozenConfigDict(config)
-  workdir.prepare(root / kind, config)
+  run_folder.prepare_run_folder(root / kind, config)
   files = Artefacts(config, root / kind)
   if not files.metrics_path().exists():
     shutil.copytree(
@@ -94,7 +96,7 @@ def train_on_mended(source: Artefacts, data, kind: str, root: Path) -> str:
     for name in ("labels-0", "labels-1-ots", "labels-1-rts"):
       label_files.write_labels(files.label_path(name), ids, labels)
     run.run()
-  metrics = writers.read_json(files.metrics_path())
+  metrics = storage.read_json(files.metrics_path())
   figures = (
     f"{100 * row['averages']['0.1:0.7']:.1f}"
     for row in metrics["stages"].values()
@@ -109,10 +111,10 @@ def main() -> None:
   parser.add_argument("--root", default="", help="the data, where on disk")
   parser.add_argument("--mended", type=Path)
   args = parser.parse_args()
-  said = writers.read_json(args.run / "config.json")
+  said = storage.read_json(args.run / "config.json")
   said["data"]["root"] = args.root
   config = FrozenConfigDict(said)
-  data = load(config.data)
+  data = load_dataset(config.data)
   print(confidence(pipeline.Run(config, data, args.run), data))
   if args.mended:
     source = Artefacts(config, args.run)

@@ -25,8 +25,8 @@ from ml_collections import FrozenConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from ptlr_jax import command_line  # noqa: E402
-from ptlr_jax.artefacts import Artefacts  # noqa: E402
+from ptlr_jax.cli import command_line  # noqa: E402
+from ptlr_jax.workdir.artefacts import Artefacts  # noqa: E402
 from tests import small_disk  # noqa: E402
 
 # The main command; {note} is told the write at which the disk was filled, or,
@@ -34,7 +34,8 @@ from tests import small_disk  # noqa: E402
 DISTURBED = """
 import pathlib, sys
 sys.path.insert(0, {root!r})
-from ptlr_jax import main, storage
+from ptlr_jax import main
+from ptlr_jax.io import disk_space
 from tests import small_disk
 
 disk, writes = small_disk.Disk(pathlib.Path({disk!r})), 0
@@ -47,7 +48,7 @@ def moment(path, size):
     note.write_text(str(path.relative_to(disk.workdir)))
   return writes == {number}
 
-storage.room_for = small_disk.filling(
+disk_space.room_for = small_disk.filling(
   disk, moment, left={left}, looked={looked}
 )
 main.main()

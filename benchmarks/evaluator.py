@@ -32,7 +32,7 @@ from absl import app, flags
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ptlr_jax import detection_map  # noqa: E402
+from ptlr_jax.evaluation import mean_ap  # noqa: E402
 from ptlr_jax.evaluation.protocols import PROTOCOLS  # noqa: E402
 
 _DATA = flags.DEFINE_string(
@@ -171,7 +171,7 @@ def _compare() -> None:
 
 
 def _ours(database: Any, results: Any, protocol: str) -> dict[str, Any]:
-  return detection_map.detection_map(database, results, protocol)
+  return mean_ap.detection_map(database, results, protocol)
 
 
 def _scaling() -> None:

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import command_line, writers
-from ptlr_jax.artefacts import Artefacts, verify
-from ptlr_jax.errors import Damaged
-from ptlr_jax.phases import phases
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import metrics_log
+from ptlr_jax.runtime.errors import Damaged
+from ptlr_jax.workdir.artefacts import Artefacts, verify
+from ptlr_jax.workdir.phases import phases
 
 
 def turned(data: bytes, rng: random.Random) -> bytes:
@@ -69,7 +70,7 @@ def of_log(path: Path, times: int, rng: random.Random) -> dict[str, int]:
   lines = path.read_bytes().splitlines()
   noticed = dict.fromkeys(FAULTS, 0)
   with tempfile.TemporaryDirectory() as name:
-    log = writers.MetricsLog(Path(name) / path.name)
+    log = metrics_log.MetricsLog(Path(name) / path.name)
     for fault, change in FAULTS.items():
       for _ in range(times):
         log.path.write_bytes(change(rng.choice(lines), rng) + b"\n")

@@ -35,16 +35,13 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import growth_report  # noqa: E402
 from benchmarks.evaluator import simulate  # noqa: E402
 from configs import base  # noqa: E402
-from ptlr_jax import detection, labelling  # noqa: E402
 from ptlr_jax.data import batches  # noqa: E402
-from ptlr_jax.data.annotations import (  # noqa: E402
-  PAPER,
-  Dataset,
-  Instance,
-  Video,
-)
-from ptlr_jax.detection_map import detection_map  # noqa: E402
-from ptlr_jax.pseudo_labels import softmax  # noqa: E402
+from ptlr_jax.data.dataset import PAPER, Dataset, Instance, Video  # noqa: E402
+from ptlr_jax.evaluation.mean_ap import detection_map  # noqa: E402
+from ptlr_jax.localization import detection  # noqa: E402
+from ptlr_jax.method import label_quality, pseudo_labels  # noqa: E402
+from ptlr_jax.method.cas_space import softmax  # noqa: E402
+from ptlr_jax.runs import label_phases  # noqa: E402
 
 WIDTH, INNER = 16, 32  # channels of a stream, and of the networks
 POOL, SHOWN = 100, 3  # predictions drawn, classes of a video
@@ -137,7 +134,7 @@ def _stage(name: str, shape: Shape) -> tuple[Any, Any]:
   """A stage and random parameters of the shapes that init gives."""
   import jax
 
-  from ptlr_jax.stages import STAGES
+  from ptlr_jax.method.registry import STAGES
 
   stage = STAGES[name](shape.classes, _config(shape)[name].to_dict())
   widths = dict.fromkeys(("rgb", "flow"), WIDTH)
@@ -155,8 +152,10 @@ def _batch_at(name: str, shape: Shape) -> Callable[[int], Any]:
   if name == "ilg":
     return batches.ilg_batches(videos, shape.classes, config.ilg, **drawn)
   outputs = _predictions(shape, len(videos))
-  allowed = labelling.allowed_classes(videos, shape.classes, True)
-  found = labelling.initial(outputs, allowed, config.labels, config.fusion)
+  allowed = pseudo_labels.allowed_classes(videos, shape.classes, True)
+  found = label_phases.initial_labels(
+    outputs, allowed, config.labels, config.fusion
+  )
   drawn |= {"window": shape.segments, "align": 8}
   return batches.labelled_batches(videos, found, shape.batch, **drawn)
 
@@ -170,14 +169,16 @@ def _step(name: str, shape: Shape) -> tuple[Run, More]:
   """A compiled training step, what compiling took, and its buffers."""
   import jax
 
-  from ptlr_jax import optimizer, train
+  from ptlr_jax.training import train_step
 
   stage, params = _stage(name, shape)
   config, batch = _config(shape), _batch_at(name, shape)(0)
-  tx = optimizer.adam(config[name].learning_rate, **config.optimizer)
-  states, key = [train.create(params, tx)], jax.random.key(1)
+  tx = train_step.adam(config[name].learning_rate, **config.optimizer)
+  states, key = [train_step.create_state(params, tx)], jax.random.key(1)
   begin = time.process_time()
-  step = train.make_step(stage.loss, tx).lower(states[0], batch, key).compile()
+  step = (
+    train_step.make_step(stage.loss, tx).lower(states[0], batch, key).compile()
+  )
   more = {"compile_s": time.process_time() - begin}
   if memory := step.memory_analysis():
     more["buffers_mb"] = memory.temp_size_in_bytes / 1e6
@@ -191,14 +192,14 @@ def _step(name: str, shape: Shape) -> tuple[Run, More]:
 
 def _predict(shape: Shape) -> tuple[Run, More]:
   """All three networks on a video, padded as ever."""
-  from ptlr_jax import prediction
+  from ptlr_jax.training import prediction
 
   stages = [_stage(name, shape) for name in ("ilg", "ots", "rts")]
   videos = _videos(shape, 1)
 
   def run() -> None:
     for stage, params in stages:
-      prediction.predict(stage, params, videos, batch_size=1)
+      prediction.predict_videos(stage, params, videos, batch_size=1)
 
   run()  # compiles
   return run, {}
@@ -211,11 +212,15 @@ def _label(shape: Shape) -> tuple[Run, More]:
   data = Dataset(("",) * shape.classes, videos, ())
 
   def run() -> None:
-    allowed = labelling.allowed_classes(videos, shape.classes, True)
-    old, _ = labelling.label(enumerate(outputs), None, allowed, 0.0, *how)
+    allowed = pseudo_labels.allowed_classes(videos, shape.classes, True)
+    old, _ = label_phases.label_videos(
+      enumerate(outputs), None, allowed, 0.0, *how
+    )
     network = ((i, {"cas": out["ots"]}) for i, out in enumerate(outputs))
-    new, _ = labelling.label(network, old, allowed, 0.5, *how)
-    labelling.quality(labelling.tally(new, data.train, len(data.classes)))
+    new, _ = label_phases.label_videos(network, old, allowed, 0.5, *how)
+    label_quality.label_quality(
+      label_quality.tally_labels(new, data.train, len(data.classes))
+    )
 
   return run, {}
 
@@ -281,7 +286,9 @@ def measure(work: str, shape: Shape, budget: float) -> More:
   if work in JAX:
     import jax
 
-    from ptlr_jax import optimizer, prediction, train  # noqa: F401
+    from ptlr_jax.training import (
+      train_step,  # noqa: F401
+    )
 
     jax.config.update("jax_enable_compilation_cache", False)
   imports = _status("VmRSS")

@@ -42,7 +42,7 @@ def die() -> None:
 
 def killed_in_checkpoint(count: int, delay: float) -> None:
   """Kills this process so many seconds into its `count`-th checkpoint."""
-  from ptlr_jax import checkpoints
+  from ptlr_jax.io import checkpoints
 
   write, seen = checkpoints._write, 0
 
@@ -59,7 +59,7 @@ def killed_in_checkpoint(count: int, delay: float) -> None:
 def killed_in_file(count: int, share: float) -> None:
   """Kills this process in its `count`-th write of a file, of whose content a
   share is on the disk then."""
-  from ptlr_jax import storage
+  from ptlr_jax.io import storage
 
   write, seen = storage.write_bytes, 0
 

@@ -18,8 +18,9 @@ import sys
 import time
 from pathlib import Path
 
-from ptlr_jax import links
-from ptlr_jax.data import builders, prepared, simulated
+from ptlr_jax.data import simulated
+from ptlr_jax.data.tfds import builders, prepared
+from ptlr_jax.runtime import links
 
 ROOT = Path(__file__).resolve().parents[1]
 SEGMENTS, WIDTH, CLASSES = 100, 1024, 20

@@ -20,12 +20,14 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from ptlr_jax import command_line, training, workdir  # noqa: E402
-from ptlr_jax.data.loading import load  # noqa: E402
-from ptlr_jax.phases import phases  # noqa: E402
-from ptlr_jax.pipeline import Run  # noqa: E402
-from ptlr_jax.pseudo_labels import PseudoLabels  # noqa: E402
-from ptlr_jax.together import stacked  # noqa: E402
+from ptlr_jax.cli import command_line  # noqa: E402
+from ptlr_jax.method.pseudo_labels import PseudoLabels  # noqa: E402
+from ptlr_jax.runs.dataset import load_dataset  # noqa: E402
+from ptlr_jax.runs.pipeline import Run  # noqa: E402
+from ptlr_jax.training import trainer  # noqa: E402
+from ptlr_jax.training.stacked_seeds import stacked  # noqa: E402
+from ptlr_jax.workdir import run_folder  # noqa: E402
+from ptlr_jax.workdir.phases import phases  # noqa: E402
 
 USAGE = (
   "usage: python benchmarks/many_seeds.py --config=FILE [--counts=2,4,8] "
@@ -36,7 +38,7 @@ USAGE = (
 def runs_of(config: Any, data: Any, folder: Path, count: int) -> list[Run]:
   """`count` runs that differ in their seed."""
   many = config.to_dict() | {"seeds": count}
-  configs = workdir.runs_of(type(config)(many), folder)
+  configs = run_folder.runs_of(type(config)(many), folder)
   return [Run(own, data, path) for path, own in configs.items()]
 
 
@@ -55,7 +57,7 @@ def rates(
 ) -> tuple[float, float]:
   """Updates a second: one after the other, and at once."""
   trainings = [
-    training.Training(
+    trainer.Trainer(
       run.config, run.data, run.files, run.networks, phase, None, labels
     )
     for run in runs
@@ -96,7 +98,7 @@ def main() -> None:
     config, _, said = command_line.parse(
       [*sys.argv, f"--workdir={name}"], USAGE, others
     )
-    data = load(config.data)
+    data = load_dataset(config.data)
     labels = some_labels(data)
     print("| network | seeds | one after the other | at once | ratio |")
     print("|---|---|---|---|---|")

@@ -25,7 +25,7 @@ from absl import app, flags
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ptlr_jax import proposals  # noqa: E402
+from ptlr_jax.localization import proposals  # noqa: E402
 from tests import plain_proposals  # noqa: E402
 
 _VIDEOS = flags.DEFINE_integer("videos", 212, "videos", 1)

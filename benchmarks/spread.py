@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ptlr_jax import cluster, links
+from ptlr_jax.runtime import cluster, links
 
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("ilg", "ots", "rts")
@@ -60,10 +60,10 @@ def work(args: argparse.Namespace) -> None:
   place = cluster.Place("127.0.0.1", args.port, processes_, args.index)
   from ml_collections import FrozenConfigDict
 
-  from ptlr_jax import processes
+  from ptlr_jax.runtime import processes
 
   with processes.joined(place if processes_ > 1 else None):
-    from ptlr_jax import startup
+    from ptlr_jax.cli import startup
 
     config = FrozenConfigDict(config_of(args))
     startup.settle(config)
@@ -80,14 +80,14 @@ def timed(config, args: argparse.Namespace) -> dict[str, float]:
   import jax
   import numpy as np
 
-  from ptlr_jax.data.loading import load
-  from ptlr_jax.phases import phases
-  from ptlr_jax.pipeline import Run
-  from ptlr_jax.pseudo_labels import PseudoLabels
-  from ptlr_jax.stages import COMMON
-  from ptlr_jax.training import Training
+  from ptlr_jax.method.pseudo_labels import PseudoLabels
+  from ptlr_jax.method.stage import COMMON
+  from ptlr_jax.runs.dataset import load_dataset
+  from ptlr_jax.runs.pipeline import Run
+  from ptlr_jax.training.trainer import Trainer
+  from ptlr_jax.workdir.phases import phases
 
-  data = load(config.data)
+  data = load_dataset(config.data)
   columns = len(data.classes) + 1
   labels = [
     PseudoLabels(
@@ -103,7 +103,7 @@ def timed(config, args: argparse.Namespace) -> dict[str, float]:
     for phase in phases(config):
       if phase.kind != "train":
         continue
-      training = Training(
+      training = Trainer(
         config, data, run.files, run.networks, phase, None, labels
       )
       state, batch_at = training.begin().state, training.batches(0)

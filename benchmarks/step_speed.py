@@ -35,9 +35,9 @@ from absl import app, flags  # noqa: E402
 
 from benchmarks import torch_reference as reference  # noqa: E402
 from configs import base  # noqa: E402
-from ptlr_jax import optimizer, train  # noqa: E402
 from ptlr_jax.data import sampling  # noqa: E402
-from ptlr_jax.stages import STAGES  # noqa: E402
+from ptlr_jax.method.registry import STAGES  # noqa: E402
+from ptlr_jax.training import train_step  # noqa: E402
 from tests.torch_weights import to_torch  # noqa: E402
 
 NETWORKS = flags.DEFINE_list("networks", ["ilg", "ots", "rts"], "to time")
@@ -116,11 +116,11 @@ def initial(network: str) -> Any:
 def ours(network: str, form: str, batch: Any) -> tuple[Step, float, float]:
   """A step of ptlr_jax, its FLOPs and the bytes of its temporaries."""
   stage = STAGES[network](CLASSES, options_of(network, form))
-  tx = optimizer.adam(1e-4)
-  state = train.create(initial(network), tx)
+  tx = train_step.adam(1e-4)
+  state = train_step.create_state(initial(network), tx)
   on_device, key = jax.device_put(batch), jax.random.key(1)
   frugal = ARITHMETIC[form].get("remat", False)
-  program = train.make_step(stage.loss, tx, frugal=frugal)
+  program = train_step.make_step(stage.loss, tx, frugal=frugal)
   program = program.lower(state, on_device, key)
   program = program.compile()
   cost: Any = program.cost_analysis()
@@ -184,7 +184,7 @@ def theirs(network: str, batch: Any, compiled: bool) -> Step:
 
 def matmul_rate() -> float:
   """FLOPs a second of one large product at the precision, median of 9."""
-  from ptlr_jax.models.products import product
+  from ptlr_jax.models.convolution import product
 
   rows, width = max(1500, BATCH.value * SEGMENTS.value), 2048
   x, kernel = jnp.ones((rows, width)), jnp.ones((width, width))

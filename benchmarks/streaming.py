@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ptlr_jax.data import builders, prepared
-from ptlr_jax.data.annotations import Dataset, Instance, Video
-from ptlr_jax.data.source import ReadOptions
+from ptlr_jax.data.dataset import Dataset, Instance, Video
+from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.tfds import builders, prepared
 
 
 class Random(Mapping[str, np.ndarray]):
@@ -72,7 +72,7 @@ def _stream(options) -> None:
   from configs import activitynet
 
   how = ReadOptions(root=options.folder, layout="prepared", memory_gb=0.0)
-  data = prepared.load(how)
+  data = prepared.load_prepared(how)
   ilg = activitynet.get_config().ilg
   batch_at = batches.ilg_batches(data.train, 200, ilg, seed=0, name="ilg")
   before = _resident()

@@ -17,8 +17,8 @@ ROOT = Path(__file__).absolute().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ptlr_jax import main as command  # noqa: E402
-from ptlr_jax.phases import Phase  # noqa: E402
-from ptlr_jax.pipeline import Run  # noqa: E402
+from ptlr_jax.runs.pipeline import Run  # noqa: E402
+from ptlr_jax.workdir.phases import Phase  # noqa: E402
 
 
 def timed(spent: dict[str, list[float]]) -> None:
@@ -40,7 +40,7 @@ def main() -> None:
   """Runs, then prints a table."""
   spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
   timed(spent)
-  command.run(sys.argv)
+  command.run_command(sys.argv)
   total = sum(v[0] for name, v in spent.items() if name.startswith("all "))
   print("| phase | wall seconds | CPU seconds | share of the run |")
   print("|---|---|---|---|")

@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
   config.deterministic = False
   # Of each process, over which every batch is spread; 0: all that it sees.
   config.devices = 0
-  config.compat = ""  # or basnet: what `settings.COMPAT` lists
+  config.compat = ""  # or basnet: what `config_checks.COMPAT` lists
   # Where compiled programs are kept: auto (the user's cache directory), a
   # folder, or off.
   config.compile_cache = "auto"

@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax import command_line, pseudo_labels, storage, workdir
-from ptlr_jax.data.annotations import Video
-from ptlr_jax.errors import InputError
-from ptlr_jax.phases import phases
-from ptlr_jax.progress import say
+from ptlr_jax.cli import command_line
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.io import storage
+from ptlr_jax.method import cas_space
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import say
+from ptlr_jax.workdir import run_folder
+from ptlr_jax.workdir.phases import phases
 
 USAGE = command_line.USAGE.replace(
   "ptlr_jax.main", "ptlr_jax.dump_cas"
 ).replace("--workdir=DIR", "--workdir=RUN --output=DIR")
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Reads the run and its data, and writes the files."""
   config, directory, said = command_line.parse(argv, USAGE, {"output": ""})
   if not said["output"]:
@@ -37,25 +40,25 @@ def run(argv: Sequence[str]) -> None:
       "an ILG of its own, and of several seeds one of the folders seed-N with "
       "its --config.seed=N; leave it out"
     )
-  if not (directory / workdir.CONFIG).exists():
+  if not (directory / run_folder.CONFIG).exists():
     raise InputError(
       f"--workdir={directory}: expected the folder of a run, came one without "
-      f"{workdir.CONFIG}; train it first"
+      f"{run_folder.CONFIG}; train it first"
     )
   target = Path(said["output"]).expanduser()
-  with workdir.opened({directory: config}):
+  with run_folder.open_run_folders({directory: config}):
     _dump(config, directory, target)
 
 
 def _dump(config: Any, directory: Path, target: Path) -> None:
   # These import JAX, which a mistake in the flags spares.
-  from ptlr_jax import startup
+  from ptlr_jax.cli import startup
 
   startup.settle(config)
-  from ptlr_jax.data.loading import load
-  from ptlr_jax.pipeline import Run
+  from ptlr_jax.runs.dataset import load_dataset
+  from ptlr_jax.runs.pipeline import Run
 
-  data = load(config.data, config.evaluate)
+  data = load_dataset(config.data, config.evaluate)
   made = Run(config, data, directory)
   made.record()
   if not made.files.is_done(phases(config)[0]):
@@ -74,8 +77,8 @@ def _dump(config: Any, directory: Path, target: Path) -> None:
 def _said(run: Any) -> Iterator[tuple[Video, Mapping[str, Any]]]:
   """What the ILG says of every video, those together that are together in the
   run's own phases: sums of another shape may round otherwise."""
-  from ptlr_jax import shares
-  from ptlr_jax.pipeline import PART
+  from ptlr_jax.runs.pipeline import PART
+  from ptlr_jax.workdir import shares
 
   data, ask = run.data, run.networks.asking("ilg", "ilg")
   train = shares.bounds(run.config, len(data.train))
@@ -95,8 +98,8 @@ def packed(
   buffer = io.BytesIO()
   np.savez(
     buffer,
-    cas=pseudo_labels.fused_cas(out["logits"], fusion, "softmax"),
-    scores=pseudo_labels.fuse(out["scores"], fusion)[:-1],
+    cas=cas_space.fused_cas(out["logits"], fusion, "softmax"),
+    scores=cas_space.fuse(out["scores"], fusion)[:-1],
     classes=np.array(classes),
   )
   return buffer.getvalue()
@@ -104,7 +107,7 @@ def packed(
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

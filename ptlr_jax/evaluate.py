@@ -27,16 +27,18 @@ from typing import Any
 
 from absl import flags
 
-from ptlr_jax import command_line, writers
-from ptlr_jax.errors import InputError
-from ptlr_jax.evaluation import ambiguity, protocols, report, scoring
+from ptlr_jax.cli import command_line
+from ptlr_jax.evaluation import ambiguity, protocols, scoring, text_report
 from ptlr_jax.evaluation.scoring import Options
+from ptlr_jax.io import disk_space, storage
+from ptlr_jax.runtime.errors import InputError
 
 USAGE = (
   "usage: python -m ptlr_jax.evaluate --ground_truth=G --detections=D "
   "--protocol=NAME [--subset=S] [--output=FILE] [--against=D2] [--lenient]; "
   "--protocol=list explains the protocols"
 )
+
 _OWN = {"output": "", "per_class": False}
 
 
@@ -64,11 +66,11 @@ def _checked_output(given: str, options: Options) -> Path | None:
   path = scoring.path_of("output", given)
   read = ("ground_truth", "detections", "against", "ambiguous")
   inputs = [scoring.path_of(flag, getattr(options, flag)) for flag in read]
-  writers.check_file(path, given, inputs)
+  disk_space.check_file(path, given, inputs)
   return path
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Prints the scores, and writes them."""
   options, own = _parse(argv)
   if options.protocol == "list":
@@ -87,13 +89,13 @@ def run(argv: Sequence[str]) -> None:
   found = scoring.evaluate(options)
   if output:
     # Before anything is printed: a closed pipe loses nothing.
-    writers.write_json(output, found)
-  print(report.text(found, own["per_class"]))
+    storage.write_json(output, found)
+  print(text_report.text(found, own["per_class"]))
 
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

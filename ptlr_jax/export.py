@@ -16,9 +16,10 @@ from pathlib import Path
 
 from absl import flags
 
-from ptlr_jax import command_line, storage, writers
-from ptlr_jax.errors import InputError
-from ptlr_jax.progress import show
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import disk_space
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.export --workdir=RUN --output=FILE.safetensors "
@@ -28,18 +29,18 @@ USAGE = (
 
 def _output(given: str) -> Path:
   """Where the file is written; refused before anything is read."""
-  from ptlr_jax import exported
+  from ptlr_jax.inference import model_file
 
   path = Path(given).expanduser()
-  if path.suffix != exported.ENDING:
+  if path.suffix != model_file.ENDING:
     raise InputError(
-      f"--output={given}: expected a file NAME{exported.ENDING}; {USAGE}"
+      f"--output={given}: expected a file NAME{model_file.ENDING}; {USAGE}"
     )
-  writers.check_file(path, given)
+  disk_space.check_file(path, given)
   return path
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Reads the run and writes the file."""
   values = flags.FlagValues()
   for name in ("workdir", "output", "source"):
@@ -54,13 +55,13 @@ def run(argv: Sequence[str]) -> None:
       raise InputError(f"--{name}: expected a path, got none; {USAGE}")
   target = _output(output)
   # These import JAX.
-  from ptlr_jax import exported, trained
+  from ptlr_jax.inference import model_file, run_model
 
-  model = trained.from_workdir(
+  model = run_model.model_from_workdir(
     Path(workdir).expanduser(), source, values["stage"].value
   )
-  exported.write(target, model)
-  size = storage.in_words(target.stat().st_size)
+  model_file.write_model(target, model)
+  size = disk_space.size_in_words(target.stat().st_size)
   said = f"{len(model.classes)} classes, features {_widths(model.widths)}"
   show(f"{target}: {', '.join(model.params)}, {said}, {size}")
 
@@ -71,7 +72,7 @@ def _widths(widths: dict[str, int]) -> str:
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

@@ -25,116 +25,25 @@ status 2 once all others are done.
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
 
-from absl import flags
-
-from ptlr_jax import command_line, interruption, lock, storage, writers
-from ptlr_jax.errors import InputError
-from ptlr_jax.features import extraction, listing, optical_flow, output
-from ptlr_jax.features.segments import Settings, check, count
-from ptlr_jax.features.video import Video, pyav
-from ptlr_jax.progress import Progress, show
+from ptlr_jax.cli import command_line
+from ptlr_jax.features import extraction, listing, options, output
+from ptlr_jax.features.options import ExtractionFlags
+from ptlr_jax.features.segments import Settings, count_segments
+from ptlr_jax.features.video import Video
+from ptlr_jax.io import disk_space, lock, storage
+from ptlr_jax.runtime import signals
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import Progress, show
 
 USAGE = (
   "usage: python -m ptlr_jax.extract --videos=DIR_OR_LIST --output=DIR "
   "[--rgb_weights=FILE] [--flow_weights=FILE] [--layout=basnet] [--jobs=N] "
   "[--KEY=VALUE ...]"
 )
-SETTINGS = ("fps", "window", "stride", "crops", "flow", "batch", "damaged")
-
-
-class Command(NamedTuple):
-  """What the user asked for."""
-
-  videos: str
-  output: str
-  rgb_weights: str
-  flow_weights: str
-  layout: str
-  split: str
-  jobs: int
-
-
-def parse(argv: Sequence[str], usage: str = USAGE) -> tuple[Command, Settings]:
-  """The command, and how to extract.
-
-  Raises:
-    InputError: a line for everything that is wrong with it.
-  """
-  values = flags.FlagValues()
-  for name in ("videos", "output", "rgb_weights", "flow_weights"):
-    flags.DEFINE_string(name, "", "", flag_values=values)
-  flags.DEFINE_string("layout", output.LAYOUTS[0], "", flag_values=values)
-  flags.DEFINE_string("split", "", "", flag_values=values)
-  flags.DEFINE_integer("jobs", 0, "", 0, flag_values=values)
-  define: dict[type, Any] = {
-    str: flags.DEFINE_string,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-  }
-  for name in SETTINGS:
-    default = getattr(Settings(), name)
-    define[type(default)](name, default, "", flag_values=values)
-  command_line.read_flags(values, argv, usage)
-  own: Any = {name: values[name].value for name in Command._fields}
-  chosen: Any = {name: values[name].value for name in SETTINGS}
-  command, settings = Command(**own), Settings(**chosen)
-  _check(command, settings, usage)
-  return command, settings
-
-
-def _check(command: Command, settings: Settings, usage: str) -> None:
-  problems = [
-    f"--{name}: expected {what}, got none; {usage}"
-    for name, what in (("videos", listing.FORM), ("output", "a folder"))
-    if not getattr(command, name)
-  ]
-  if not command.rgb_weights and not command.flow_weights:
-    problems.append(
-      "--rgb_weights, --flow_weights: expected one or both, got none; "
-      "docs/I3D_WEIGHTS.md says where they come from"
-    )
-  problems += [
-    f"--{name}: expected one of {', '.join(known)}, got "
-    f"{getattr(command, name)!r}"
-    for name, known in (("layout", output.LAYOUTS), ("split", output.SPLITS))
-    if getattr(command, name) not in known
-  ]
-  if command.split and command.layout != "basnet":
-    problems.append(
-      f"--split: expected none with --layout={command.layout}, which has no "
-      f"folders of splits, got {command.split}; leave it out"
-    )
-  try:
-    check(settings)
-  except InputError as error:
-    problems += [f"--{line}" for line in error.problems]
-  if problems:
-    raise InputError(*problems)
-
-
-def check_packages(command: Command) -> None:
-  """Decoding and flow need packages that training does without.
-
-  Raises:
-    InputError: one is missing; what to install.
-  """
-  pyav()
-  if command.flow_weights:
-    optical_flow.opencv()
-
-
-def cores() -> int:
-  """How many cores this process may use."""
-  try:
-    return len(os.sched_getaffinity(0))
-  except AttributeError:  # not Linux
-    return os.cpu_count() or 1
 
 
 class _Run:
@@ -186,7 +95,8 @@ class _Bar:
 
   def __init__(self, videos: Sequence[Path], settings: Settings):
     self._expected = {
-      path: max(1, count(Video(path).look(), settings)) for path in videos
+      path: max(1, count_segments(Video(path).look(), settings))
+      for path in videos
     }
     self._done = dict.fromkeys(videos, 0)
     self._total = sum(self._expected.values())
@@ -207,20 +117,20 @@ class _Bar:
     self._bar.close()
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Extracts what is missing."""
-  command, settings = parse(argv)
-  check_packages(command)
+  command, settings = options.parse_extraction_flags(argv, USAGE)
+  options.check_packages(command)
   videos = listing.videos_of(command.videos)
   root = Path(command.output).expanduser()
   try:
-    writers.make_writable(root / output.FOLDER)
+    disk_space.make_writable(root / output.FOLDER)
   except OSError as error:
     raise InputError(
       f"--output={command.output}: expected a folder that can be written, "
       f"came: {error.strerror}; choose another"
     ) from None
-  with interruption.watched(), _held(root):
+  with signals.watched(), _held(root):
     for left in output.unfinished(root):
       storage.remove(left)
     _extract(command, settings, videos, root)
@@ -231,7 +141,7 @@ def _held(root: Path) -> Iterator[None]:
   """One extraction an output."""
   with contextlib.ExitStack() as stack:
     try:
-      stack.enter_context(lock.held(root / output.FOLDER))
+      stack.enter_context(lock.hold_lock(root / output.FOLDER))
     except InputError as error:
       said = str(error).replace("--workdir", "--output")
       said = said.replace("no other run", "no other extraction")
@@ -240,9 +150,12 @@ def _held(root: Path) -> Iterator[None]:
 
 
 def _extract(
-  command: Command, settings: Settings, videos: Sequence[Path], root: Path
+  command: ExtractionFlags,
+  settings: Settings,
+  videos: Sequence[Path],
+  root: Path,
 ) -> None:
-  from ptlr_jax import startup  # it imports JAX
+  from ptlr_jax.cli import startup  # it imports JAX
 
   startup.settle(SimpleNamespace(deterministic=False, compile_cache="auto"))
   towers = extraction.load_towers(command.rgb_weights, command.flow_weights)
@@ -250,8 +163,8 @@ def _extract(
   out.settle(settings, towers.digests())
   state = _Run(out, towers.streams)
   left = state.sort_out(videos)
-  tell_places(out, [path.stem for path in left])
-  jobs = command.jobs or cores()
+  output.tell_places(out, [path.stem for path in left])
+  jobs = command.jobs or options.available_cores()
   bar = _Bar(left, settings)
   try:
     with contextlib.closing(
@@ -275,21 +188,9 @@ def _extract(
     )
 
 
-def tell_places(out: output.Output, names: Sequence[str]) -> None:
-  """Says where basnet's features go when their split is not known."""
-  lost = [name for name in names if not out.split_of(name)]
-  if out.layout == "basnet" and lost:
-    show(
-      f"{out.root}: of {len(lost)} videos nothing says whether they train or "
-      "are tested (split_train.txt and split_test.txt there, or --split): "
-      "their features go to features/{rgb,flow}, which training reads as the "
-      "layout own"
-    )
-
-
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

@@ -12,26 +12,28 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import cluster, command_line, interruption, processes, workdir
-from ptlr_jax.errors import Diverged
-from ptlr_jax.progress import say, show
+from ptlr_jax.cli import command_line
+from ptlr_jax.runtime import cluster, processes, signals
+from ptlr_jax.runtime.errors import Diverged
+from ptlr_jax.runtime.progress import say, show
+from ptlr_jax.workdir import run_folder
 
 USAGE = command_line.USAGE.replace(
   "--workdir=DIR", "--workdir=DIR [--reuse=OTHER_DIR]"
 )
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Starts a run, goes on with one, or shows a finished one again."""
   own = {"reuse": "", **cluster.FLAGS}
   config, directory, said = command_line.parse(argv, USAGE, own)
-  runs = workdir.runs_of(config, directory)
+  runs = run_folder.runs_of(config, directory)
   with (
-    interruption.watched(),
+    signals.watched(),
     processes.joined(cluster.place(os.environ, said)),
-    workdir.opened(runs),
+    run_folder.open_run_folders(runs),
   ):
-    if workdir.are_whole(runs):
+    if run_folder.are_whole(runs):
       say(f"{directory}: finished before; nothing to do")
     else:
       _go_on(config, runs, Path(said["reuse"]) if said["reuse"] else None)
@@ -44,13 +46,13 @@ def _go_on(
   reuse: Path | None,
 ) -> None:
   # These import JAX, which a finished run spares.
-  from ptlr_jax import startup
+  from ptlr_jax.cli import startup
 
   startup.settle(config)
-  from ptlr_jax import seeds
-  from ptlr_jax.data.loading import load_in_turn
+  from ptlr_jax.runs import seeds
+  from ptlr_jax.runs.dataset import load_dataset_in_turn
 
-  data = load_in_turn(config.data, config.evaluate)
+  data = load_dataset_in_turn(config.data, config.evaluate)
   for note in data.notes:
     say(f"data: {note}")
   say(
@@ -58,7 +60,7 @@ def _go_on(
     f"{len(data.classes)} classes"
   )
   try:
-    seeds.run(runs, data, reuse)
+    seeds.run_seeds(runs, data, reuse)
   except Diverged:  # the other seeds are worth showing
     _show(runs)
     raise
@@ -66,14 +68,14 @@ def _go_on(
 
 def _show(runs: Iterable[Path]) -> None:
   """Prints the table of the runs that are finished."""
-  metrics = [found for found in map(workdir.finished, runs) if found]
+  metrics = [found for found in map(run_folder.finished_metrics, runs) if found]
   if metrics and processes.is_first():
-    show(workdir.seeds_table(metrics))
+    show(run_folder.seeds_table(metrics))
 
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

@@ -41,22 +41,27 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from ptlr_jax import command_line, writers
-from ptlr_jax.errors import InputError
-from ptlr_jax.progress import show
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import disk_space
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.predict (--model=FILE | --workdir=RUN) "
   "(--features=PATH | --rgb=PATH --flow=PATH | --video=PATH) [--output=DIR]"
 )
+
 PICTURES = ("png", "pdf", "svg", "none")
+
 _MANY = ("rgb", "flow", "features", "video")
+
 _TEXTS = {
   **dict.fromkeys(("model", "workdir", "source", "ground_truth"), ""),
   **dict.fromkeys(("rgb_weights", "flow_weights"), ""),
   "output": "predictions",
   "pictures": "png",
 }
+
 _FRAMES = ("fps", "stride", "window")
 
 
@@ -128,7 +133,7 @@ def _checked_output(given: str) -> Path:
   """The folder to write to; refused before anything is computed."""
   path = Path(given).expanduser()
   try:
-    writers.make_writable(path)
+    disk_space.make_writable(path)
   except OSError as error:
     raise InputError(
       f"--output={given}: expected a folder that can be written, came: "
@@ -142,18 +147,18 @@ def _checked_output(given: str) -> Path:
   return path
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Writes the detections of what was given, and says the best of each."""
   asked = _parse(argv)
   output = _checked_output(asked.output)
-  from ptlr_jax import startup
+  from ptlr_jax.cli import startup
 
   startup.settle(
     types.SimpleNamespace(deterministic=False, compile_cache="auto")
   )
-  from ptlr_jax import predicting_files  # it imports JAX
+  from ptlr_jax.inference import file_prediction  # it imports JAX
 
-  count, problems = predicting_files.run(asked, output)
+  count, problems = file_prediction.predict_files(asked, output)
   if count:
     show(f"{output}: detections of {count} video{'s' * (count > 1)}")
   if problems:
@@ -200,12 +205,12 @@ class _Predict(types.ModuleType):
     Raises:
       InputError: a line for everything that is wrong with what was given.
     """
-    from ptlr_jax import predicting_arrays
+    from ptlr_jax.inference import api
 
     given = {"rgb": rgb, "flow": flow, "features": features, "video": video}
     weights = {"rgb": str(rgb_weights), "flow": str(flow_weights)}
     said = {"fps": fps, "stride": stride, "window": window}
-    return predicting_arrays.predict(
+    return api.predict(
       model,
       {name: x for name, x in given.items() if x is not None},
       weights,
@@ -215,23 +220,12 @@ class _Predict(types.ModuleType):
     )
 
 
-def load(model: str | Path, stage: int | None = None) -> Any:
-  """A model in memory, `exported.Model`, for many calls.
-
-  Raises:
-    InputError: there is none that can be used.
-  """
-  from ptlr_jax import trained
-
-  return trained.open_model(Path(model).expanduser(), stage=stage)
-
-
 sys.modules[__name__].__class__ = _Predict
 
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

@@ -25,19 +25,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import flags
 
-from ptlr_jax import command_line
-from ptlr_jax.data import prepared, reading, simulated, summary
-from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.cli import command_line
+from ptlr_jax.data import reading, simulated, summary
+from ptlr_jax.data.dataset import Dataset
 from ptlr_jax.data.layouts import LAYOUTS, read_source
-from ptlr_jax.data.source import ReadOptions, Source
-from ptlr_jax.errors import InputError
-from ptlr_jax.progress import Progress, say, show
+from ptlr_jax.data.layouts.source import ReadOptions, Source
+from ptlr_jax.data.tfds import prepared
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import Progress, say, show
 
 USAGE = (
   "usage: python -m ptlr_jax.prepare --source=DIR (--check | --data_dir=OUT) "
   "[--layout=auto] [--jobs=N] [--name=NAME] [--shard_mb=N] "
   "[--parts=K] [--KEY=VALUE ...]"
 )
+
 _NAMES = ("thumos14_i3d", "activitynet_i3d", "own", "simulated")
 
 
@@ -113,15 +115,15 @@ def _as_flags(lines: Sequence[str]) -> tuple[str, ...]:
 
 def _check_prepared(options: ReadOptions) -> None:
   folder = prepared.folder_of(options)
-  problems = prepared.verify(folder)
+  problems = prepared.verify_prepared(folder)
   if problems:
     raise InputError(*problems)
-  for line in summary.of_dataset(prepared.load(options)):
+  for line in summary.of_dataset(prepared.load_prepared(options)):
     show(line)
   show(f"{folder}: every shard is as it was written")
 
 
-def check(options: ReadOptions) -> None:
+def check_dataset(options: ReadOptions) -> None:
   """Prints what is in a folder, then every problem.
 
   Raises:
@@ -138,7 +140,7 @@ def check(options: ReadOptions) -> None:
   source = read_source(options, problems)
   # What is only counted needs no room in memory.
   counting = dataclasses.replace(options, memory_gb=0.0)
-  report = reading.examine(source, counting, problems)
+  report = reading.examine_source(source, counting, problems)
   for line in _as_flags(list(summary.of_report(report))):
     show(line)
   for line in _as_flags(problems):
@@ -197,16 +199,16 @@ def _source(options: ReadOptions) -> tuple[Dataset, str]:
   lazy = dataclasses.replace(options, memory_gb=0.0, check_finite=False)
   problems: list[str] = []
   source = read_source(lazy, problems)
-  data = reading.read(source, lazy, problems)
+  data = reading.read_dataset(source, lazy, problems)
   root = str(source.root)
   notes = (note.replace(root, source.root.name) for note in data.notes)
   data = dataclasses.replace(data, notes=tuple(notes))
   return data, f"{source.layout}-{digest_of(source, options)}"
 
 
-def write(options: ReadOptions, command: Command) -> None:
+def write_dataset(options: ReadOptions, command: Command) -> None:
   """Writes the data set as TFDS, or says that it is there."""
-  from ptlr_jax.data import builders  # tensorflow_datasets takes a second
+  from ptlr_jax.data.tfds import builders  # tensorflow_datasets takes a second
 
   logging.getLogger("absl").setLevel(logging.ERROR)
   if prepared.is_prepared(options):
@@ -224,7 +226,7 @@ def write(options: ReadOptions, command: Command) -> None:
   if (target / prepared.INFO).exists():
     show(f"{target}: prepared before; nothing to do")
     return
-  others = [path.parent.name for path in prepared.find(out / name)]
+  others = [path.parent.name for path in prepared.find_prepared(out / name)]
   layout = config.partition("-")[0]
   if same := [n for n in others if n.partition("-")[0] == layout]:
     say(
@@ -250,22 +252,22 @@ def write(options: ReadOptions, command: Command) -> None:
   show(f"{target}: {total} videos; train with --config.data.root={target}")
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Checks or writes."""
   try:
     command, options = _parse(argv)
     _check_flags(command, options)
     if command.check:
-      check(options)
+      check_dataset(options)
     else:
-      write(options, command)
+      write_dataset(options, command)
   except InputError as error:
     raise InputError(*_as_flags(error.problems)) from None
 
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

@@ -26,15 +26,18 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from ptlr_jax import command_line, startup, writers
-from ptlr_jax.errors import InputError
-from ptlr_jax.progress import show
+from ptlr_jax.cli import command_line, startup
+from ptlr_jax.io import disk_space
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.report --workdir=RUN [--against=RUN2] "
   "[--source=ROOT] [--figure=VIDEO] --output=report.html"
 )
+
 PICTURES = (".png", ".pdf", ".svg")
+
 PAGES = (".html", ".htm")
 
 
@@ -79,18 +82,18 @@ def _check_output(asked: Asked) -> None:
       f"--output={asked.output}: expected the name of {what}, that ends in "
       f"{' or '.join(endings)}; {USAGE}"
     )
-  writers.check_file(path, asked.output)
+  disk_space.check_file(path, asked.output)
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Writes the page, or the picture, and says what is not in it."""
   asked = _parse(argv)
   startup.settle(
     types.SimpleNamespace(deterministic=False, compile_cache="auto")
   )
-  from ptlr_jax.reporting import whole  # it imports JAX
+  from ptlr_jax.reporting import report_writer  # it imports JAX
 
-  said, notes = whole.run(asked)
+  said, notes = report_writer.write_report(asked)
   for note in notes:
     show(f"note: {note}")
   show(said)
@@ -98,7 +101,7 @@ def run(argv: Sequence[str]) -> None:
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

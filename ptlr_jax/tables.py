@@ -21,17 +21,13 @@ from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import (
-  ablations,
-  command_line,
-  interruption,
-  settings,
-  storage,
-  table_formats,
-  workdir,
-)
-from ptlr_jax.errors import Diverged, InputError
-from ptlr_jax.progress import say, show
+from ptlr_jax.cli import command_line, config_checks
+from ptlr_jax.io import storage
+from ptlr_jax.paper_tables import ablations, formats
+from ptlr_jax.runtime import signals
+from ptlr_jax.runtime.errors import Diverged, InputError
+from ptlr_jax.runtime.progress import say, show
+from ptlr_jax.workdir import run_folder
 
 USAGE = (
   "usage: python -m ptlr_jax.tables --config=configs/NAME.py "
@@ -87,7 +83,7 @@ def variant(config: FrozenConfigDict, name: str, seed: int) -> FrozenConfigDict:
       ) from None
     changed = delta.change(changed)
   try:
-    settings.check(changed)
+    config_checks.check_config(changed)
   except InputError as error:
     raise InputError(*(f"{name}: {p}" for p in error.problems)) from None
   return FrozenConfigDict(changed)
@@ -111,19 +107,19 @@ class Runs:
     """Runs what is missing of a run, on what the others of its seed have."""
     directory = self.directory(name, seed)
     config = variant(self.config, name, seed)
-    with workdir.opened({directory: config}):
-      if not workdir.is_whole(directory, config):
+    with run_folder.open_run_folders({directory: config}):
+      if not run_folder.is_whole(directory, config):
         self._go_on(directory, config)
 
   def _go_on(self, directory: Path, config: FrozenConfigDict) -> None:
     # These import JAX, which finished tables spare.
-    from ptlr_jax import startup
+    from ptlr_jax.cli import startup
 
     startup.settle(config)
-    from ptlr_jax import pipeline, space
-    from ptlr_jax.data.loading import load
+    from ptlr_jax.runs import pipeline, space_estimate
+    from ptlr_jax.runs.dataset import load_dataset
 
-    self._data = self._data or load(config.data, config.evaluate)
+    self._data = self._data or load_dataset(config.data, config.evaluate)
     if fault := self._data.not_scorable():
       raise InputError(
         f"{config.data.root}: expected a test set that can be scored, but "
@@ -138,7 +134,7 @@ class Runs:
     run = pipeline.Run(config, self._data, directory)
     run.record()
     run.files.adopt_neighbours()
-    space.check([run])
+    space_estimate.check_disk_space([run])
     run.run()
 
   def metrics(
@@ -147,12 +143,14 @@ class Runs:
     """{variant: {seed: metrics}} of the finished runs."""
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for name in names:
-      measured = {s: workdir.finished(self.directory(name, s)) for s in seeds}
+      measured = {
+        s: run_folder.finished_metrics(self.directory(name, s)) for s in seeds
+      }
       found[name] = {s: m for s, m in measured.items() if m}
     return found
 
 
-def write(
+def write_tables(
   root: Path, numbers: Sequence[int], runs: Mapping[str, Mapping[int, Any]]
 ) -> str:
   """Writes each table in every format, and all in one; returns the text."""
@@ -161,22 +159,22 @@ def write(
   if not tables:
     return ""
   some = next(iter(m for by_seed in runs.values() for m in by_seed.values()))
-  note = workdir.SIMULATED if some["simulated"] else ""
-  for form, render in table_formats.FORMATS.items():
+  note = run_folder.SIMULATED if some["simulated"] else ""
+  for form, render in formats.FORMATS.items():
     said = f"{note}\n" if note and form in ("txt", "md") else ""
     said = f"% {note}\n" if note and form == "tex" else said
     for table in tables:
       path = root / "tables" / f"table-{table.table.number}.{form}"
       storage.write_bytes(path, (said + render(table)).encode())
-    joined = said + table_formats.joined(tables, form)
+    joined = said + formats.joined(tables, form)
     storage.write_bytes(root / "tables" / f"tables.{form}", joined.encode())
-  text = table_formats.joined(tables, "txt")
+  text = formats.joined(tables, "txt")
   return f"{text}\n{note}" if note else text
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Trains what is missing, then writes and shows the tables."""
-  with interruption.watched():
+  with signals.watched():
     _run(argv)
 
 
@@ -210,7 +208,7 @@ def _run(argv: Sequence[str]) -> None:
       except Diverged as error:  # the other runs are worth having
         failed.append(f"seed {seed}, {name}: {error}")
         show(failed[-1])
-    text = write(root, numbers, runs.metrics(names, seeds))
+    text = write_tables(root, numbers, runs.metrics(names, seeds))
   show(f"\n{text}")
   say(f"{root / 'tables'}: the same as txt, md, csv and tex")
   if failed:
@@ -222,7 +220,7 @@ def _run(argv: Sequence[str]) -> None:
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

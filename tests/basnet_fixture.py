@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ptlr_jax.data import reading
-from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.dataset import Dataset, Instance, Video
 from ptlr_jax.data.layouts import read_source
-from ptlr_jax.data.source import ReadOptions
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.runtime.errors import InputError
 
 
 def tiny_videos(
@@ -92,10 +92,10 @@ def edit_entry(root: Path, video_id: str, **changes: Any) -> None:
 def read_root(
   root: Path | str, layout: str = "basnet", **options: Any
 ) -> Dataset:
-  """The data set under `root`, as `loading.load` reads it."""
+  """The data set under `root`, as `dataset.load_dataset` reads it."""
   how = ReadOptions(str(root), layout, **options)
   problems: list[str] = []
-  return reading.read(read_source(how, problems), how, problems)
+  return reading.read_dataset(read_source(how, problems), how, problems)
 
 
 def input_problems(

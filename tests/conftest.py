@@ -25,7 +25,7 @@ atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 @pytest.fixture(autouse=True)
 def _no_test_ends_its_process(monkeypatch):
   """A command that a signal stops ends by an exception here."""
-  monkeypatch.setattr("ptlr_jax.command_line.leave", sys.exit)
+  monkeypatch.setattr("ptlr_jax.cli.command_line.leave", sys.exit)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ptlr_jax import storage
-from ptlr_jax.errors import Damaged, OtherVersion
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import Damaged, OtherVersion
 
 
 def flipped(data: bytes, bit: int) -> bytes:

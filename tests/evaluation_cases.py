@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ptlr_jax import evaluate
-from ptlr_jax.errors import InputError
-from ptlr_jax.evaluation import precision
+from ptlr_jax.evaluation import average_precision
 from ptlr_jax.evaluation.instances import detections_of, truth_of
 from ptlr_jax.evaluation.protocols import PROTOCOLS
+from ptlr_jax.runtime.errors import InputError
 
 
 def instance(label, start, end):
@@ -29,12 +29,12 @@ def database(videos, duration=100.0):
 
 
 def scored(truth, results, protocol="thumos14", ambiguous=None):
-  """What `precision.score` makes of {video: [..]} twice."""
+  """What `average_precision.score` makes of {video: [..]} twice."""
   chosen, problems = PROTOCOLS[protocol], []
   instances = truth_of(database(truth), chosen, "truth", problems)
   found = detections_of(results, instances, chosen, "results", problems)
   assert problems == []
-  return precision.score(instances, found, chosen, ambiguous)
+  return average_precision.score(instances, found, chosen, ambiguous)
 
 
 def random_case(seed, whole=False, videos=6, classes=3, separate=False):
@@ -105,7 +105,7 @@ def run(folder, truth=None, results=None, *more, protocol="thumos14"):
   for name, value in given.items():
     text = value if isinstance(value, str) else json.dumps(value)
     (folder / f"{name}.json").write_text(text)
-  evaluate.run(
+  evaluate.run_command(
     [
       "evaluate",
       f"--ground_truth={folder / 'truth.json'}",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from basnet_fixture import tiny_videos, write_basnet
 
-from ptlr_jax.data.annotations import Dataset, Video
+from ptlr_jax.data.dataset import Dataset, Video
 
 CLASSES = ("Diving", "HighJump")
 Videos = Sequence[Video]

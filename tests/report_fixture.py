@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ptlr_jax import report
-from ptlr_jax.data.annotations import Dataset
-from ptlr_jax.pipeline import Run
+from ptlr_jax.data.dataset import Dataset
+from ptlr_jax.runs.pipeline import Run
 from tests.trained_fixture import configuration, leave_run
 
 
@@ -24,5 +24,7 @@ def finished_run(directory: Path, data: Dataset | None = None, **changes: Any):
 
 def write(directory: Path, output: Path, *flags: str) -> str:
   """The page of a run, as text."""
-  report.run(["", f"--workdir={directory}", f"--output={output}", *flags])
+  report.run_command(
+    ["", f"--workdir={directory}", f"--output={output}", *flags]
+  )
   return output.read_text()

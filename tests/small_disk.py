@@ -13,8 +13,11 @@ from typing import NamedTuple
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import checkpoints, command_line, main, phases, storage, workdir
-from ptlr_jax.artefacts import Artefacts
+from ptlr_jax import main
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import checkpoints, disk_space, storage
+from ptlr_jax.workdir import phases, run_folder
+from ptlr_jax.workdir.artefacts import Artefacts
 
 ROOT = Path(__file__).absolute().parents[1]
 PAGE = 4096  # bytes; a tmpfs gives no less
@@ -50,7 +53,7 @@ class Disk:
 
   def free(self) -> int:
     """Bytes."""
-    return storage.free_space(self.root)
+    return disk_space.free_space(self.root)
 
   def fill(self, left: float = 0) -> None:
     """Fills the disk until `left` bytes are free, in whole pages."""
@@ -136,12 +139,12 @@ def torn(path: Path, size: int) -> bool:
 def filling(
   disk: Disk, moment: Moment, *, left: float = 0.0, looked: bool = True
 ):
-  """`storage.room_for` on a disk that is filled, once, at a moment.
+  """`disk_space.room_for` on a disk that is filled, once, at a moment.
 
   `left` stays free, as a part of what is to be written. With `looked` the disk
   is filled after the room was looked at: the write itself fails.
   """
-  room_for, over = storage.room_for, False
+  room_for, over = disk_space.room_for, False
 
   @contextlib.contextmanager
   def room_for_less(path: Path, size: int) -> Iterator[None]:
@@ -177,7 +180,7 @@ def command(monkeypatch, capfd, directory: Path, *overrides: str) -> Ended:
   with monkeypatch.context() as context:
     context.setattr(sys, "argv", argv)
     try:
-      command_line.execute(main.run, "", "")
+      command_line.execute(main.run_command, "", "")
     except SystemExit as error:
       status = error.code
   assert isinstance(status, int)
@@ -240,4 +243,4 @@ def assert_same(ours: Path, expected: Path) -> None:
     assert (ours / name).read_bytes() == (expected / name).read_bytes(), name
   left = {str(p.relative_to(ours)) for p in ours.rglob("*")}
   assert not [name for name in left if storage.STEP in name]
-  assert workdir.finished(ours)
+  assert run_folder.finished_metrics(ours)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import base
-from ptlr_jax.stages import STAGES
+from ptlr_jax.method.registry import STAGES
 
 B, T, C = 2, 16, 2
 WIDTHS = {"rgb": 3, "flow": 2}

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptlr_jax import ablations
-from ptlr_jax.ablations import TABLES, compare, fill
-from ptlr_jax.published import PUBLISHED
+from ptlr_jax.paper_tables import ablations
+from ptlr_jax.paper_tables.ablations import TABLES, compare, fill
+from ptlr_jax.paper_tables.published import PUBLISHED
 
 PAPER = Path(__file__).absolute().parents[2] / "shared" / "paper"
 TIOUS = tuple(f"0.{n}0" for n in range(1, 10))

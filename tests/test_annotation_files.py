@@ -1,19 +1,19 @@
-"""Tests of ptlr_jax.data.annotation_files."""
+"""Tests of ptlr_jax.data.files.annotations."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from ptlr_jax.data import annotation_files
-from ptlr_jax.data.annotation_files import (
+from ptlr_jax.data.files import annotations
+from ptlr_jax.data.files.annotations import (
   Entry,
   parse_entry,
   parse_event,
   splits_by_subset,
 )
-from ptlr_jax.data.label_tables import read_entries, read_label_table
-from ptlr_jax.data.text_files import (
+from ptlr_jax.data.files.label_tables import read_entries, read_label_table
+from ptlr_jax.data.files.text import (
   canonical_id,
   is_file_name,
   read_database,
@@ -519,5 +519,5 @@ def test_splits_by_name():
     "train": "fold-1",
     "test": "fold-2",
   }
-  for split, names in annotation_files.SUBSETS.items():
+  for split, names in annotations.SUBSETS.items():
     assert {name.lower() for name in names} == set(names), split

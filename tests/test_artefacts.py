@@ -9,18 +9,12 @@ import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import base
-from ptlr_jax import (
-  checkpoints,
-  detection_files,
-  identity,
-  label_files,
-  tables,
-  workdir,
-  writers,
-)
-from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.phases import Phase, phases
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax import tables
+from ptlr_jax.io import checkpoints, detection_files, label_files, storage
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.workdir import identity, run_folder
+from ptlr_jax.workdir.artefacts import Artefacts
+from ptlr_jax.workdir.phases import Phase, phases
 from tests import tiny_config
 
 
@@ -30,7 +24,7 @@ def _files(directory, **changes):
   config.update_from_flattened_dict(flat)
   directory.mkdir()
   start = {"data": {"annotations": "a", "features": "f"}}
-  writers.write_json(directory / "provenance.json", {"starts": [start]})
+  storage.write_json(directory / "provenance.json", {"starts": [start]})
   return Artefacts(FrozenConfigDict(config), directory)
 
 
@@ -49,7 +43,7 @@ def done(tmp_path):
       files.log.append(phase.name, 0, {"precision": i / 10})
   for row in ("ilg", "stage-1", "stage-2"):
     detection_files.write_detections(files.detection_path(row), {row: []})
-  writers.write_json(files.metrics_path(), {})
+  storage.write_json(files.metrics_path(), {})
   return files
 
 
@@ -82,7 +76,7 @@ def test_of_a_run_on_other_data_nothing_is_taken(done, tmp_path):
   files = _files(tmp_path / "new")
   start = {"data": {"annotations": "a", "features": "other"}}
   path = files.directory / "provenance.json"
-  writers.write_json(path, {"starts": [start]})
+  storage.write_json(path, {"starts": [start]})
   assert files.adopt(done) == []
   path.unlink()  # nor where that is not known
   assert files.adopt(done) == []
@@ -93,7 +87,7 @@ def test_of_a_configuration_with_other_keys_nothing_is_taken(
 ):
   said = identity.portable(done.config)
   del said["ptlr"]["warm_start"]
-  writers.write_json(done.directory / "config.json", said)
+  storage.write_json(done.directory / "config.json", said)
   files = _files(tmp_path / "new")
   files.adopt_neighbours()
   assert "its configuration has other keys" in capsys.readouterr().out
@@ -204,7 +198,7 @@ def test_an_unfinished_source_gives_what_it_has(done, tmp_path):
   done.detection_path("stage-2").unlink()
   files = _files(tmp_path / "new")
   assert len(files.adopt(done)) == 12
-  assert workdir.finished(files.directory) is None
+  assert run_folder.finished_metrics(files.directory) is None
 
 
 # Two runs of the tables that are trained: a configuration without stages, and

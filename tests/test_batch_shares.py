@@ -12,7 +12,7 @@ from batch_options import ilg_options
 from stage_batches import QUICK, batch_of, leaves, params_of, stage
 
 from ptlr_jax.data import batches, packing
-from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.dataset import Video
 from ptlr_jax.data.sampling import part_bounds
 
 LENGTHS = (5, 17, 16, 40, 23, 30, 9, 61, 12, 33, 7, 28)

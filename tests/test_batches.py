@@ -5,7 +5,7 @@ import pytest
 from batch_options import ilg_options
 
 from ptlr_jax.data import batches
-from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.dataset import Video
 
 LENGTHS = (5, 17, 16, 40, 23, 30)
 DRAWN = {"seed": 0, "name": "ots-1"}

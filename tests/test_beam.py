@@ -8,9 +8,9 @@ import fake_towers
 import pytest
 
 from ptlr_jax import extract
-from ptlr_jax.errors import InputError
 from ptlr_jax.features import beam, extraction
 from ptlr_jax.features.segments import Settings
+from ptlr_jax.runtime.errors import InputError
 
 WEIGHTS = ("--rgb_weights=2.0", "--flow_weights=3.0")
 
@@ -48,7 +48,7 @@ def _bytes(root):
 def _run(videos, out, *flags):
   given = (f"--videos={videos}", f"--output={out}", *WEIGHTS, *flags)
   with pytest.raises(InputError, match=r"1 (of 3 )?videos have no features"):
-    beam.run(["beam", *given, "--runner=DirectRunner"])
+    beam.run_command(["beam", *given, "--runner=DirectRunner"])
 
 
 def test_a_pipeline_writes_the_bytes_that_extract_writes(
@@ -60,7 +60,7 @@ def test_a_pipeline_writes_the_bytes_that_extract_writes(
   one, other = tmp_path / "one", tmp_path / "other"
   given = (f"--videos={videos}", f"--output={one}", *WEIGHTS, "--jobs=1")
   with pytest.raises(InputError, match="1 of 3 videos"):
-    extract.run(["extract", *given])
+    extract.run_command(["extract", *given])
   _run(videos, other)
   assert (
     "2 videos extracted, 0 done before, 1 failed" in capsys.readouterr().out
@@ -157,11 +157,11 @@ def test_beams_own_flags_go_to_beam():
 def test_a_flag_that_is_of_no_use_is_a_line(flag, said):
   given = ["beam", "--videos=v", "--output=o", *WEIGHTS]
   with pytest.raises(InputError, match=said):
-    beam.run([*given, flag])
+    beam.run_command([*given, flag])
 
 
 def test_without_beam_it_says_what_to_install(monkeypatch):
   monkeypatch.setitem(sys.modules, "apache_beam", None)
   given = ["beam", "--videos=v", "--output=o", *WEIGHTS]
   with pytest.raises(InputError, match=r"ptlr-jax\[beam\]"):
-    beam.run(given)
+    beam.run_command(given)

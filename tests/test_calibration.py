@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptlr_jax import losses, pseudo_labels
-from ptlr_jax.stages import STAGES
+from ptlr_jax.method import losses, pseudo_labels
+from ptlr_jax.method.registry import STAGES
 from tests import tiny_config
 
 # Softmax of log p is p: three frames, actions a and b and the background.

@@ -19,12 +19,14 @@ from layout_fixture import (
 )
 from test_layouts import BAD
 
-from ptlr_jax import command_line, prepare
-from ptlr_jax.errors import InputError
+from ptlr_jax import prepare
+from ptlr_jax.cli import command_line
+from ptlr_jax.data.layouts import source
+from ptlr_jax.runtime.errors import InputError
 
 
 def _check(root, *flags):
-  prepare.run(["prepare", "--check", f"--source={root}", *flags])
+  prepare.run_command(["prepare", "--check", f"--source={root}", *flags])
 
 
 def _printed(capsys, root, *flags):
@@ -183,7 +185,7 @@ def test_problems_name_flags_of_this_command(tmp_path, capsys, case):
   assert error is not None
   assert not [x for x in (*lines, *error.problems) if "config.data" in x]
   named = {x for line in lines for x in re.findall(r"--(\w+)", line)}
-  assert named <= {*prepare.ReadOptions.__dataclass_fields__, "source"}
+  assert named <= {*source.ReadOptions.__dataclass_fields__, "source"}
 
 
 # All problems in one pass.
@@ -397,7 +399,9 @@ def test_the_exit_status_is_2_where_there_are_problems(
   argv = ["prepare", "--check", f"--source={root}"]
   monkeypatch.setattr("sys.argv", argv)
   with pytest.raises(SystemExit) as caught:
-    command_line.execute(prepare.run, prepare.__doc__ or "", prepare.USAGE)
+    command_line.execute(
+      prepare.run_command, prepare.__doc__ or "", prepare.USAGE
+    )
   assert caught.value.code == 2
   out, err = capsys.readouterr()
   assert "problem: " in out
@@ -453,7 +457,7 @@ def test_without_a_look_at_the_numbers_none_are_called_finite(tmp_path, capsys):
 
 def test_a_folder_is_needed():
   with pytest.raises(InputError, match="--source: expected a folder"):
-    prepare.run(["prepare", "--check"])
+    prepare.run_command(["prepare", "--check"])
 
 
 @pytest.mark.parametrize("source", [True, False])

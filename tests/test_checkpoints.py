@@ -1,18 +1,19 @@
-"""Tests of ptlr_jax.checkpoints."""
+"""Tests of ptlr_jax.io.checkpoints."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptlr_jax import checkpoints, optimizer, train
-from ptlr_jax.errors import Damaged, InputError
+from ptlr_jax.io import checkpoints
+from ptlr_jax.runtime.errors import Damaged, InputError
+from ptlr_jax.training import train_step
 
 
 def _state(value, step):
   """A state whose numbers all differ, so that a mix-up shows."""
   params = {"w": value + jnp.arange(3000.0).reshape(3, 1000), "b": jnp.ones(2)}
-  state = train.create(params, optimizer.adam(0.1))
+  state = train_step.create_state(params, train_step.adam(0.1))
   return state.replace(step=jnp.array(step, jnp.int32))
 
 

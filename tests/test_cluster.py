@@ -2,9 +2,9 @@
 
 import pytest
 
-from ptlr_jax import cluster
-from ptlr_jax.cluster import Place
-from ptlr_jax.errors import InputError
+from ptlr_jax.runtime import cluster
+from ptlr_jax.runtime.cluster import Place
+from ptlr_jax.runtime.errors import InputError
 
 JAX = {"JAX_COORDINATOR_ADDRESS": "a:1234", "JAX_NUM_PROCESSES": "2"}
 FLAGS = {"coordinator": "f:99", "num_processes": "3", "process_id": "2"}

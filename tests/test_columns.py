@@ -15,7 +15,7 @@ NAN, INF = math.nan, math.inf
 
 def _read(entries, scored=True):
   problems = []
-  found = columns.read(entries, scored, "f.json", problems)
+  found = columns.read_columns(entries, scored, "f.json", problems)
   return found, problems
 
 

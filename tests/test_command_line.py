@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.command_line."""
+"""Tests of ptlr_jax.cli.command_line."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import command_line
-from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax.cli import command_line
+from ptlr_jax.runtime.errors import Diverged, InputError
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'configs' / 'simulated.py'}"

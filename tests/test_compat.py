@@ -6,18 +6,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base, thumos14_basnet
-from ptlr_jax import (
-  command_line,
-  detection,
-  nms,
-  proposals,
-  pseudo_labels,
-  settings,
-  upsampling,
-)
+from ptlr_jax.cli import command_line, config_checks
 from ptlr_jax.data import sampling
-from ptlr_jax.data.annotations import PAPER
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.dataset import PAPER
+from ptlr_jax.localization import detection, interpolation, nms, proposals
+from ptlr_jax.method import cas_space
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import InputError
 from tests.tiny_config import ROOT, start
 
 CLASSES = ("a", "b", "c", "d")
@@ -26,7 +21,7 @@ CLASSES = ("a", "b", "c", "d")
 def _options(**changes):
   config = base.get_config()
   config.compat = "basnet"
-  settings.apply_compat(config)
+  config_checks.apply_compat(config)
   options = ConfigDict(config.detect.to_dict())
   options.update(changes)
   return options
@@ -93,7 +88,7 @@ def test_the_last_threshold_is_0_225():
   assert count == {"basnet": 10, "ours": 21}
   # A dip to 0.4 splits under 0.45 and not under 0.225.
   dip = np.array([0.0, 1.0, 0.4, 1.0, 0.0])
-  dip = upsampling.upsampled(dip[:, None], 1)
+  dip = interpolation.upsampled(dip[:, None], 1)
   assert len(proposals.find_runs(dip, np.array([0.225])).start) == 1
   assert len(proposals.find_runs(dip, np.array([0.45])).start) == 2
 
@@ -177,7 +172,7 @@ def test_the_ring_is_rounded_towards_the_start():
   # A run of 2 and a ring of 0.25: half a position a side. Up on both sides is
   # 0.3 and 0.1; towards the start it is 0.3 alone.
   cas = np.array([0.0, 0.3, 1.0, 1.0, 0.1, 0.0])
-  sums, zero = upsampling.upsampled(cas[:, None], 1).sums(), np.array([0])
+  sums, zero = interpolation.upsampled(cas[:, None], 1).sums(), np.array([0])
   run = sums, proposals.Runs(zero, zero, np.array([2]), np.array([4]))
   up = proposals.outer_inner_contrast(*run)
   start_wards = proposals.outer_inner_contrast(*run, rounding="towards_start")
@@ -185,7 +180,7 @@ def test_the_ring_is_rounded_towards_the_start():
 
 
 def _upsampled(cas, grid):
-  return upsampling.upsampled(cas, 2, grid).values()[0]
+  return interpolation.upsampled(cas, 2, grid).values()[0]
 
 
 def test_upsampling_places_output_i_at_i_over_24():
@@ -200,13 +195,13 @@ def test_upsampling_places_output_i_at_i_over_24():
 def test_min_and_max_count_from_0_up():
   cas = np.array([[-1.0, -3.0, 2.0], [3.0, -1.0, 4.0]])
   np.testing.assert_allclose(
-    pseudo_labels.relu_minmax(cas), [[-1 / 3, -3, 0], [1, -1, 1]]
+    cas_space.relu_minmax(cas), [[-1 / 3, -3, 0], [1, -1, 1]]
   )
-  np.testing.assert_allclose(pseudo_labels.minmax(cas), [[0, 0, 0], [1, 1, 1]])
+  np.testing.assert_allclose(cas_space.minmax(cas), [[0, 0, 0], [1, 1, 1]])
 
 
 def test_the_mil_loss_is_a_plain_mean():
-  assert settings.COMPAT["basnet"]["ilg.loss.reference_classes"] == 0
+  assert config_checks.COMPAT["basnet"]["ilg.loss.reference_classes"] == 0
 
 
 # The switch.
@@ -218,9 +213,9 @@ def _parsed(*overrides):
 
 
 def test_the_switch_sets_its_keys_and_nothing_else():
-  plain = settings.flatten(thumos14_basnet.get_config())
-  changed = settings.flatten(_parsed("--config.compat=basnet"))
-  expected = {**settings.COMPAT["basnet"], "compat": "basnet"}
+  plain = config_tree.flatten(thumos14_basnet.get_config())
+  changed = config_tree.flatten(_parsed("--config.compat=basnet"))
+  expected = {**config_checks.COMPAT["basnet"], "compat": "basnet"}
   assert {k: v for k, v in changed.items() if plain[k] != v} == expected
   assert _parsed().compat == ""
 

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.compilation: where compiled programs are kept."""
+"""Tests of ptlr_jax.cli.compile_cache: where compiled programs are kept."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import jax
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import compilation
+from ptlr_jax.cli import compile_cache
 
 AUTO = ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME")
 KEYS = (
@@ -42,15 +42,15 @@ def home(tmp_path, monkeypatch):
 
 
 def test_off_names_no_folder(home, monkeypatch):
-  assert compilation.cache_directory("off") is None
+  assert compile_cache.cache_directory("off") is None
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/somewhere")
-  assert compilation.cache_directory("off") is None
+  assert compile_cache.cache_directory("off") is None
 
 
 def test_auto_is_in_the_users_cache(home, monkeypatch):
-  found = [compilation.cache_directory("auto")]
+  found = [compile_cache.cache_directory("auto")]
   monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-  found.append(compilation.cache_directory("auto"))
+  found.append(compile_cache.cache_directory("auto"))
   assert found == [
     home / ".cache" / "ptlr_jax" / "compiled",
     Path("/caches/ptlr_jax/compiled"),
@@ -61,14 +61,14 @@ def test_what_jaxs_own_variable_names_is_left_to_jax(home, monkeypatch, capsys):
   # Such as a bucket, which is no folder of this machine.
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "gs://bucket/programs")
   before = _settings()[:2]
-  assert compilation.use_cache("auto") is None
+  assert compile_cache.use_cache("auto") is None
   assert _settings() == [*before, 0.1]
   assert not home.exists()
   assert capsys.readouterr().out == ""
 
 
 def test_a_home_that_is_not_there_is_one_line(home, capsys):
-  assert compilation.use_cache("~nosuch/programs") is None
+  assert compile_cache.use_cache("~nosuch/programs") is None
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith("compile cache: ~nosuch/programs cannot be written (")
   assert _settings()[0] is False
@@ -77,19 +77,19 @@ def test_a_home_that_is_not_there_is_one_line(home, capsys):
 def test_an_empty_variable_names_nothing(home, monkeypatch):
   for name in AUTO:
     monkeypatch.setenv(name, "")
-  found = compilation.cache_directory("auto")
+  found = compile_cache.cache_directory("auto")
   assert found == home / ".cache" / "ptlr_jax" / "compiled"
 
 
 def test_a_folder_is_taken_as_it_is_and_a_tilde_is_the_home(home, monkeypatch):
   monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "/not/this")
-  assert compilation.cache_directory("~/kept") == home / "kept"
-  assert compilation.cache_directory("/a/b") == Path("/a/b")
+  assert compile_cache.cache_directory("~/kept") == home / "kept"
+  assert compile_cache.cache_directory("/a/b") == Path("/a/b")
 
 
 def test_a_folder_is_made_and_told_to_jax(home, tmp_path):
   folder = tmp_path / "new" / "cache"
-  assert compilation.use_cache(str(folder)) == folder
+  assert compile_cache.use_cache(str(folder)) == folder
   assert list(folder.iterdir()) == []
   assert _settings() == [True, str(folder), 0.1]
 
@@ -99,13 +99,13 @@ def test_what_the_user_says_of_short_programs_stays(
 ):
   monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "7")
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 7.0)
-  compilation.use_cache(str(tmp_path))
+  compile_cache.use_cache(str(tmp_path))
   assert _settings() == [True, str(tmp_path), 7.0]
 
 
 def test_off_switches_jax_off_too(home, tmp_path, capsys):
-  compilation.use_cache(str(tmp_path))
-  assert compilation.use_cache("off") is None
+  compile_cache.use_cache(str(tmp_path))
+  assert compile_cache.use_cache("off") is None
   assert _settings()[0] is False
   assert capsys.readouterr().out == ""
 
@@ -117,25 +117,25 @@ def test_a_folder_that_cannot_be_written_is_one_line_and_done_without(
   (tmp_path / "file").write_text("in the way")
   folder = tmp_path / "file" / below
   before = _settings()[1]
-  assert compilation.use_cache(str(folder)) is None
+  assert compile_cache.use_cache(str(folder)) is None
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith(f"compile cache: {folder} cannot be written (")
   assert line.endswith("another is --config.compile_cache=FOLDER")
   assert _settings()[:2] == [False, before]
   assert (tmp_path / "file").read_text() == "in the way"
   # A folder that can be written is used again afterwards.
-  assert compilation.use_cache(str(tmp_path / "good")) == tmp_path / "good"
+  assert compile_cache.use_cache(str(tmp_path / "good")) == tmp_path / "good"
   assert _settings()[0] is True
 
 
 PROGRAM = """
 import sys
 import jax
-from ptlr_jax import compilation
+from ptlr_jax.cli import compile_cache
 
 heard = []
 jax.monitoring.register_event_listener(lambda name, **_: heard.append(name))
-compilation.use_cache(sys.argv[1])
+compile_cache.use_cache(sys.argv[1])
 f = jax.jit(lambda x: (x @ x + float(sys.argv[2])).sum())
 print(float(f(jax.numpy.eye(3))))
 for word in ("hits", "misses"):
@@ -200,10 +200,10 @@ def test_off_keeps_nothing(tmp_path):
 DAMAGED = """
 import pathlib, random, sys, warnings
 import jax
-from ptlr_jax import compilation
+from ptlr_jax.cli import compile_cache
 
 folder, rng = pathlib.Path(sys.argv[1]), random.Random(0)
-assert compilation.use_cache(str(folder)) == folder
+assert compile_cache.use_cache(str(folder)) == folder
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 x = jax.numpy.arange(64.0).reshape(8, 8)
 program = lambda x: (jax.numpy.tanh(x @ x.T) + jax.numpy.sort(x)).sum()

@@ -8,8 +8,11 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import ablations, command_line, identity, phases, settings
+from ptlr_jax.cli import command_line, config_checks
 from ptlr_jax.evaluation.protocols import PROTOCOLS
+from ptlr_jax.paper_tables import ablations
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.workdir import identity, phases
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py"))
@@ -38,17 +41,17 @@ def test_a_configuration_loads_from_the_command_line(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_configuration_has_the_keys_and_types_of_the_base(name):
-  known = settings.flatten(base.get_config())
-  flat = settings.flatten(_config(name))
+  known = config_tree.flatten(base.get_config())
+  flat = config_tree.flatten(_config(name))
   assert flat.keys() == known.keys()
   for key, value in flat.items():
     assert type(value) is type(known[key]), key
 
 
-@pytest.mark.parametrize("key", settings.CHOICES)
+@pytest.mark.parametrize("key", config_checks.CHOICES)
 def test_a_key_with_choices_is_in_the_base(key):
-  flat = settings.flatten(base.get_config())
-  assert flat[key] in settings.CHOICES[key]
+  flat = config_tree.flatten(base.get_config())
+  assert flat[key] in config_checks.CHOICES[key]
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -126,17 +129,19 @@ def test_a_delta_loads_on_any_configuration(delta, name):
   assert config.to_dict() == module.change(_config(name)).to_dict()
   changed = identity.differences(_config(name), config)
   assert 0 < len(changed) < 10
-  types = {k: type(v) for k, v in settings.flatten(base.get_config()).items()}
-  flat = settings.flatten(config)
+  types = {
+    k: type(v) for k, v in config_tree.flatten(base.get_config()).items()
+  }
+  flat = config_tree.flatten(config)
   assert {key: type(value) for key, value in flat.items()} == types
 
 
 @pytest.mark.parametrize("delta", DELTAS)
 def test_a_delta_is_of_thumos14_by_itself(delta):
   module = importlib.import_module(f"configs.{delta.replace('/', '.')}")
-  known = settings.flatten(base.get_config())
-  flat = settings.flatten(module.get_config())
-  assert flat == settings.flatten(module.change(_config("thumos14")))
+  known = config_tree.flatten(base.get_config())
+  flat = config_tree.flatten(module.get_config())
+  assert flat == config_tree.flatten(module.change(_config("thumos14")))
   assert {k: type(v) for k, v in flat.items()} == {
     k: type(v) for k, v in known.items()
   }

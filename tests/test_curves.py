@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.curves, and of what --quiet is to a command."""
+"""Tests of ptlr_jax.workdir.log_followers, and of what --quiet is to a command."""
 
 import importlib.util
 import json
@@ -8,18 +8,12 @@ from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import base
-from ptlr_jax import (
-  command_line,
-  curves,
-  event_files,
-  identity,
-  progress,
-  settings,
-  tracking,
-  writers,
-)
-from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.errors import InputError
+from ptlr_jax.cli import command_line, config_checks
+from ptlr_jax.io import storage, tensorboard, wandb_log
+from ptlr_jax.runtime import config_tree, progress
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.workdir import identity, log_followers
+from ptlr_jax.workdir.artefacts import Artefacts
 
 KEYS = {"log.tensorboard", "log.wandb"}
 
@@ -42,7 +36,9 @@ def installed(monkeypatch):
   """Sets which of the packages are there."""
 
   def set_to(*packages):
-    monkeypatch.setattr(curves, "_is_there", lambda name: name in packages)
+    monkeypatch.setattr(
+      log_followers, "_is_there", lambda name: name in packages
+    )
 
   return set_to
 
@@ -54,12 +50,12 @@ def test_by_default_there_are_event_files_where_tensorboardx_is_installed(
     pytest.skip("the extra tensorboard is absent")
   installed("tensorboardX", "wandb")
   for config in (_config(), _old()):
-    (files,) = curves.of(config, tmp_path)
-    assert isinstance(files, event_files.EventFiles)
+    (files,) = log_followers.log_followers(config, tmp_path)
+    assert isinstance(files, tensorboard.EventFiles)
     assert files.folder == tmp_path / "tensorboard"
   installed()
-  assert curves.of(_config(), tmp_path) == []
-  curves.check(_config())
+  assert log_followers.log_followers(_config(), tmp_path) == []
+  log_followers.check_followers(_config())
   assert list(tmp_path.iterdir()) == []
 
 
@@ -70,24 +66,26 @@ def test_a_package_that_is_broken_ends_a_run_only_where_it_is_always_wanted(
     raise TypeError("Descriptors cannot\nbe created")
 
   installed("tensorboardX")
-  monkeypatch.setattr(event_files, "EventFiles", broken)
-  assert curves.of(_config(), tmp_path) == []
+  monkeypatch.setattr(tensorboard, "EventFiles", broken)
+  assert log_followers.log_followers(_config(), tmp_path) == []
   (line,) = capsys.readouterr().out.splitlines()
   assert line.startswith("tensorboardX cannot be imported (Descriptors cannot")
   with pytest.raises(InputError, match="tensorboard=never"):
-    curves.of(_config(tensorboard="always"), tmp_path)
+    log_followers.log_followers(_config(tensorboard="always"), tmp_path)
 
 
 def test_nothing_follows_where_nothing_is_wanted(installed, tmp_path):
   installed("tensorboardX", "wandb")
-  assert curves.of(_config(tensorboard="never"), tmp_path) == []
+  assert (
+    log_followers.log_followers(_config(tensorboard="never"), tmp_path) == []
+  )
 
 
 def test_a_project_has_a_tracker(installed, tmp_path):
   installed("wandb")
   config = _config(tensorboard="never", wandb="team/mine")
-  (tracker,) = curves.of(config, tmp_path)
-  assert isinstance(tracker, tracking.Tracker)
+  (tracker,) = log_followers.log_followers(config, tmp_path)
+  assert isinstance(tracker, wandb_log.Tracker)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +109,7 @@ def test_a_package_that_is_asked_for_and_absent_is_one_line(
 ):
   installed()
   with pytest.raises(InputError) as caught:
-    curves.check(_config(**log))
+    log_followers.check_followers(_config(**log))
   assert caught.value.lines == (said,)
 
 
@@ -129,21 +127,21 @@ def test_two_configurations_that_differ_in_their_logs_are_of_one_run():
   one, other = _config(), _config(tensorboard="never", wandb="mine")
   assert set(identity.NEUTRAL) >= KEYS
   assert identity.differences(one, other) == []
-  assert identity.digest(one) == identity.digest(other)
+  assert identity.config_digest(one) == identity.config_digest(other)
 
 
 def test_what_is_older_than_the_keys_is_of_the_same_run_and_can_be_used():
-  assert settings.flatten(base.get_config()).keys() >= KEYS
+  assert config_tree.flatten(base.get_config()).keys() >= KEYS
   assert identity.differences(_old(), _config()) == []
-  assert identity.digest(_old()) == identity.digest(_config())
-  settings.check(_old())
-  flat = settings.flatten(base.get_config())
-  assert {k: settings.ADDED[k] for k in KEYS} == {k: flat[k] for k in KEYS}
+  assert identity.config_digest(_old()) == identity.config_digest(_config())
+  config_checks.check_config(_old())
+  flat = config_tree.flatten(base.get_config())
+  assert {k: config_tree.ADDED[k] for k in KEYS} == {k: flat[k] for k in KEYS}
 
 
 def test_an_older_run_can_be_taken_over_from(tmp_path, monkeypatch):
   said = identity.portable(_old())
-  writers.write_json(tmp_path / "config.json", said)
+  storage.write_json(tmp_path / "config.json", said)
   monkeypatch.setattr(Artefacts, "adopt", lambda self, other: ["ilg"])
   ours = Artefacts(FrozenConfigDict(identity.portable(_config())), tmp_path)
   assert ours.adopt_from(tmp_path) == ["ilg"]
@@ -161,14 +159,16 @@ def test_scores_are_lines_a_row():
     return {"mAP": {"0.50": x}, "averages": {"0.1:0.7": x / 2}}
 
   metrics = {"stages": {"ilg": row(0.5), "stage-1": row(0.75)}}
-  assert curves.score_lines(metrics) == [
+  assert log_followers.score_lines(metrics) == [
     {"phase": "evaluate", "step": 0, "mAP/0.50": 0.5, "average/0.1:0.7": 0.25},
     {
       **{"phase": "evaluate", "step": 1},
       **{"mAP/0.50": 0.75, "average/0.1:0.7": 0.375},
     },
   ]
-  assert curves.score_lines({"stages": {}, "not_evaluated": "none"}) == []
+  assert (
+    log_followers.score_lines({"stages": {}, "not_evaluated": "none"}) == []
+  )
 
 
 # --quiet.

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from ptlr_jax import detection_files, processes, storage
+from ptlr_jax.io import detection_files, storage
+from ptlr_jax.runtime import processes
 
 FOUND = {
   f"v{i}": [

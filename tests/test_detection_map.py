@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from ptlr_jax import detection_map as dm
+from ptlr_jax.evaluation import mean_ap as dm
 from ptlr_jax.evaluation.protocols import PROTOCOLS
 
 DETECTIONS = pathlib.Path(__file__).parents[1] / "../shared/data/detections"

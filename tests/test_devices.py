@@ -7,26 +7,27 @@ import sys
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import devices, links
-from ptlr_jax.errors import InputError
+from ptlr_jax.runtime import links, mesh
+from ptlr_jax.runtime.errors import InputError
 
 # What each of two processes of four devices does; its number is the argument.
 WORK = """
 import sys
-from ptlr_jax import cluster, processes
+from ptlr_jax.runtime import cluster
+from ptlr_jax.runtime import processes
 
 number, port = map(int, sys.argv[1:])
 with processes.joined(cluster.Place("127.0.0.1", port, 2, number)):
-  from ptlr_jax import startup
+  from ptlr_jax.cli import startup
   from configs import simulated
   startup.settle(simulated.get_config())
   import jax
   import numpy as np
-  from ptlr_jax import devices
+  from ptlr_jax.runtime import mesh
 
-  all_ = devices.of(0)
+  all_ = mesh.run_devices(0)
   assert (all_.count, all_.processes, all_.own().count) == (8, 2, 4)
-  some = devices.of(3)
+  some = mesh.run_devices(3)
   assert (some.count, some.processes, some.own().count) == (6, 2, 3)
 
   rows = np.arange(16.0).reshape(8, 2)
@@ -77,12 +78,12 @@ def test_rows_lie_in_the_order_of_processes_and_devices():
 
 def test_more_devices_than_there_are_is_a_line():
   with pytest.raises(InputError) as caught:
-    devices.of(99)
+    mesh.run_devices(99)
   (line,) = str(caught.value).splitlines()
   assert line.startswith("--config.devices=99: expected at most the ")
   assert "cpu devices of a process, give fewer, or 0 for all" in line
 
 
 def test_one_device_is_a_mesh_of_one():
-  one = devices.of(1)
+  one = mesh.run_devices(1)
   assert (one.count, one.processes, one.own()) == (1, 1, one)

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from evaluation_cases import detection, instance, random_case, scored
 
-from ptlr_jax.evaluation import (
-  ceilings,
-  false_positives,
-  precision,
-  sensitivity,
-)
+from ptlr_jax.evaluation import average_precision, diagnosis, upper_bounds
 from ptlr_jax.evaluation.instances import detections_of, truth_of
 from ptlr_jax.evaluation.protocols import PROTOCOLS
 
@@ -18,8 +13,8 @@ HALF = 4  # the index of 0.5 in thumos14
 
 def _kinds(truth, results, ambiguous=None):
   ours = scored(truth, results, ambiguous=ambiguous)
-  names = ("true positive", *false_positives.KINDS)
-  kinds = false_positives.kinds(ours, HALF)
+  names = ("true positive", *diagnosis.KINDS)
+  kinds = diagnosis.kinds(ours, HALF)
   return {
     float(score): names[kind + 1]
     for score, kind in zip(ours.found.score, kinds, strict=True)
@@ -67,7 +62,7 @@ def test_the_profile_counts_and_says_what_each_kind_costs():
       detection("a", 20, 30, 6),
     ]
   }
-  found = false_positives.profile(scored(truth, results), HALF, multiples=3)
+  found = diagnosis.profile(scored(truth, results), HALF, multiples=3)
   assert found["tiou"] == 0.5
   assert found["counts"] == {
     "true positive": 2,
@@ -94,7 +89,7 @@ def test_ambiguous_false_positives_are_of_no_kind():
   assert set(_kinds(truth, results, flags).values()) == {"true positive"}
   ours = scored(truth, results, ambiguous=flags)
   assert ours.ap[0, HALF] == 1.0  # the miss before it does not count
-  counts = false_positives.profile(ours, HALF)["counts"]
+  counts = diagnosis.profile(ours, HALF)["counts"]
   assert counts["true positive"] == 1
   assert sum(counts.values()) == 1
 
@@ -102,21 +97,21 @@ def test_ambiguous_false_positives_are_of_no_kind():
 @pytest.mark.parametrize("seed", range(8))
 def test_kinds_share_out_all_detections_and_no_gain_is_a_loss(seed):
   ours = scored(*random_case(seed))
-  found = false_positives.profile(ours, HALF)
+  found = diagnosis.profile(ours, HALF)
   assert sum(found["counts"].values()) == len(ours.found.video)
   assert found["counts"]["true positive"] == (ours.matched[HALF] >= 0).sum()
   assert min(found["gain"].values()) >= -1e-12
 
 
 def test_bins_are_those_of_detad():
-  assert sensitivity.bins((3, 6, 12, 18), " s") == [
+  assert diagnosis.bins((3, 6, 12, 18), " s") == [
     "XS (0, 3] s",
     "S (3, 6] s",
     "M (6, 12] s",
     "L (12, 18] s",
     "XL > 18 s",
   ]
-  assert sensitivity.bins((1, 40, 80), "")[-1] == "L > 80"
+  assert diagnosis.bins((1, 40, 80), "")[-1] == "L > 80"
 
 
 def test_sensitivity_by_hand():
@@ -132,7 +127,7 @@ def test_sensitivity_by_hand():
       detection("a", 0, 2, 1),
     ]
   }
-  found = sensitivity.table(scored(truth, results), HALF)
+  found = diagnosis.table(scored(truth, results), HALF)
   rows = {
     name: {row["bin"]: row for row in rows if row["instances"]}
     for name, rows in found.items()
@@ -170,7 +165,7 @@ def test_coverage_without_durations_is_said_to_be_unknown():
     [],
   )
   found = detections_of({}, truth, chosen, "", [])
-  rows = sensitivity.table(precision.score(truth, found, chosen), HALF)
+  rows = diagnosis.table(average_precision.score(truth, found, chosen), HALF)
   here = {r["bin"]: r["instances"] for r in rows["coverage"] if r["instances"]}
   assert here == {"M (0.04, 0.06]": 1, "not known": 1}
 
@@ -178,7 +173,7 @@ def test_coverage_without_durations_is_said_to_be_unknown():
 def test_snippets_are_measured_in_seconds():
   truth = {"u": [instance("a", 0, 6.4)]}
   ours = scored(truth, {}, "thumos14-snippet")
-  assert sensitivity.characteristics(ours)["length"].tolist() == [6.4]
+  assert diagnosis.characteristics(ours)["length"].tolist() == [6.4]
 
 
 def test_recall_with_more_proposals_by_hand():
@@ -192,7 +187,7 @@ def test_recall_with_more_proposals_by_hand():
     "v": [],
     "w": [detection("a", 0, 1, 1)] * 9,
   }
-  curves = ceilings.recall_curve(scored(truth, results))
+  curves = upper_bounds.recall_curve(scored(truth, results))
   any_label, own = curves["any_label"], curves["own_label"]
   assert [row["proposals"] for row in any_label] == [1, 2, 3]
   assert [row["mean_proposals"] for row in any_label] == [0.5, 1.0, 1.5]
@@ -206,10 +201,10 @@ def test_recall_with_more_proposals_by_hand():
 def test_a_grid_is_met_where_instances_lie_on_it():
   truth = {"u": [instance("a", 0, 6.4), instance("a", 12.8, 19.2)]}
   ours = scored(truth, {})
-  assert ceilings.caps(ours, 0.64)["grid"]["0.90"] == 1.0
+  assert upper_bounds.caps(ours, 0.64)["grid"]["0.90"] == 1.0
   # 1.0 to 2.0 s on a grid of 0.64: 0.64 to 1.92 overlaps 0.92 of 1.36, 1.28 to
   # 1.92 0.64 of 1 and 1.28 to 2.56 0.72 of 1.56: the best is 0.676.
-  cap = ceilings.caps(scored({"u": [instance("a", 1.0, 2.0)]}, {}), 0.64)
+  cap = upper_bounds.caps(scored({"u": [instance("a", 1.0, 2.0)]}, {}), 0.64)
   assert cap["grid"]["0.60"] == 1.0
   assert cap["grid"]["0.70"] == 0.0
 
@@ -220,7 +215,7 @@ def test_the_grids_segment_is_the_best_there_is():
     start = float(rng.uniform(0, 5))
     end = start + float(rng.uniform(0.05, 4))
     ours = scored({"u": [instance("a", start, end)]}, {})
-    got = ceilings.on_grid(ours.truth, 0.64).score[0]
+    got = upper_bounds.on_grid(ours.truth, 0.64).score[0]
     best = 0.0
     for a in range(16):
       for b in range(a + 1, 17):
@@ -240,7 +235,7 @@ def test_oracles_of_scores_labels_and_segments():
     ]
   }
   ours = scored(truth, results)
-  caps = ceilings.caps(ours, 0.64)
+  caps = upper_bounds.caps(ours, 0.64)
   assert ours.mean[HALF] == 0.0
   assert caps["scores"]["0.50"] == 0.0
   # b: a miss, then a hit; alone the hit counts.
@@ -255,7 +250,7 @@ def test_oracles_of_scores_labels_and_segments():
 @pytest.mark.parametrize("seed", range(8))
 def test_oracles_are_never_below_what_there_is(seed):
   ours = scored(*random_case(seed, separate=True))
-  caps = ceilings.caps(ours, 0.64)
+  caps = upper_bounds.caps(ours, 0.64)
   keys = [f"{t:.2f}" for t in ours.protocol.tious]
   for name in ("scores", "segments"):
     found = np.array([caps[name][key] for key in keys])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ptlr_jax.data import digest
-from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data.dataset import Dataset, Instance, Video
 from ptlr_jax.data.geometry import Geometry
 from tests.damage import flipped
 

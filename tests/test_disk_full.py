@@ -27,7 +27,9 @@ from small_disk import (
 )
 from tiny_config import start
 
-from ptlr_jax import compilation, space, storage
+from ptlr_jax.cli import compile_cache
+from ptlr_jax.io import disk_space
+from ptlr_jax.runs import space_estimate
 
 # Orbax leaves its event loop before all that it has asked for has failed.
 ORDER = ["ilg", "labels-0", "ots-1", "labels-1-ots", "detect", "evaluate"]
@@ -64,7 +66,7 @@ def undisturbed(tmp_path_factory):
 
   directory = tmp_path_factory.mktemp("undisturbed") / "run"
   config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
-  main.run(["main", config, f"--workdir={directory}", *SMALL])
+  main.run_command(["main", config, f"--workdir={directory}", *SMALL])
   return directory
 
 
@@ -108,7 +110,7 @@ def test_a_disk_that_is_full_in_a_write_stops_the_run_with_a_line(
   when, finished, left = MOMENTS[moment]
   with monkeypatch.context() as context:
     full = filling(disk, when, left=left)
-    context.setattr(storage, "room_for", full)
+    context.setattr(disk_space, "room_for", full)
     ended = begin()
   where, needed, free = refusal(ended)
   assert disk.filler.exists()
@@ -134,7 +136,7 @@ def test_a_write_without_room_is_not_begun(
   with monkeypatch.context() as context:
     context.setattr(ocp.StandardCheckpointer, "save", noted)
     full = filling(disk, named("ots-1/final"), left=0.9, looked=False)
-    context.setattr(storage, "room_for", full)
+    context.setattr(disk_space, "room_for", full)
     where, needed, free = refusal(begin())
   assert where == disk.workdir / "checkpoints/ots-1/final"
   assert 0.5 * needed < free < needed
@@ -147,13 +149,13 @@ def test_a_disk_that_would_become_full_is_refused_before_the_start(
   disk, begin, undisturbed, monkeypatch
 ):
   estimated = []
-  needed_by = space.needed
+  needed_by = space_estimate.needed_bytes
 
   def noted(run):
     estimated.append(needed_by(run))
     return estimated[-1]
 
-  monkeypatch.setattr(space, "needed", noted)
+  monkeypatch.setattr(space_estimate, "needed_bytes", noted)
   disk.fill(1 << 20)
   where, needed, free = refusal(begin())
   assert where == disk.workdir
@@ -196,7 +198,7 @@ def test_a_disk_without_inodes_is_a_full_one(
   )
   with monkeypatch.context() as context:
     context.setattr(
-      storage, "room_for", filling(disk, when, left=finished == 0)
+      disk_space, "room_for", filling(disk, when, left=finished == 0)
     )
     where, _, _ = refusal(begin())
   assert when(where, 0)
@@ -210,7 +212,7 @@ def test_a_line_of_a_disk_with_room_says_what_it_lacks(
 ):
   monkeypatch.setattr(disk, "fill", lambda left: disk.fill_inodes())
   full = filling(disk, named("labels-0.npz"))
-  monkeypatch.setattr(storage, "room_for", full)
+  monkeypatch.setattr(disk_space, "room_for", full)
   ended = begin()
   assert ended.status == 1
   assert re.search("files|inodes", ended.err)
@@ -253,7 +255,7 @@ def test_seeds_that_are_trained_at_once_go_on_together(
     full = filling(
       disk, named("seed-1/checkpoints/ots-1/step-000008"), left=0.1
     )
-    context.setattr(storage, "room_for", full)
+    context.setattr(disk_space, "room_for", full)
     where, needed, free = refusal(begin(both))
   assert where == disk.workdir / "seed-1/checkpoints/ots-1/step-000008"
   assert needed > free
@@ -282,12 +284,13 @@ def test_an_output_on_a_full_disk_stops_the_run_with_a_line(
 
 FULL = """
 import pathlib
-from ptlr_jax import main, storage
+from ptlr_jax import main
+from ptlr_jax.io import disk_space
 from tests import small_disk
 
 disk = small_disk.Disk(pathlib.Path({root!r}))
 moment = small_disk.named({moment!r})
-storage.room_for = small_disk.filling(disk, moment, left={left})
+disk_space.room_for = small_disk.filling(disk, moment, left={left})
 main.main()
 """
 
@@ -308,10 +311,10 @@ import warnings
 warnings.simplefilter("always")  # JAX's are told, they are no errors
 import sys
 import jax
-from ptlr_jax import compilation
+from ptlr_jax.cli import compile_cache
 
-compilation._ROOM = 0  # it fills later
-assert compilation.use_cache(sys.argv[1].removeprefix("--config="))
+compile_cache._ROOM = 0  # it fills later
+assert compile_cache.use_cache(sys.argv[1].removeprefix("--config="))
 for i in range(1, 9):
   print(jax.jit(lambda x: (x * i).sum())(jax.numpy.arange(i)))
 """
@@ -334,7 +337,7 @@ def test_a_full_disk_under_the_compile_cache_ends_no_run(disk, tmp_path):
 def test_a_cache_without_room_is_told_and_done_without(disk, capsys):
   before = getattr(jax.config, "jax_enable_compilation_cache")  # noqa: B009
   try:
-    assert compilation.use_cache(str(disk.root / "compiled")) is None
+    assert compile_cache.use_cache(str(disk.root / "compiled")) is None
   finally:
     jax.config.update("jax_enable_compilation_cache", before)
   said = capsys.readouterr().out

@@ -30,8 +30,9 @@ from documents import (
   docstring_commands,
 )
 
-from ptlr_jax import command_line, writers
-from ptlr_jax.errors import InputError
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import InputError
 
 ALL = [*commands(), *docstring_commands()]
 RUN = (
@@ -70,7 +71,7 @@ STANDS_FOR = {
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
 
 
 class _ParsedError(Exception):
@@ -103,7 +104,9 @@ def _parse(module: str, arguments: list[str], monkeypatch) -> None:
   monkeypatch.setattr(command_line, "parse", parse_all)
   monkeypatch.setattr(command_line, "read_flags", read_all)
   # Whether an extra is installed is another matter.
-  monkeypatch.setattr("ptlr_jax.curves._is_there", lambda package: True)
+  monkeypatch.setattr(
+    "ptlr_jax.workdir.log_followers._is_there", lambda package: True
+  )
   with pytest.raises(_ParsedError):
     importlib.import_module(module).run(["", *arguments])
 
@@ -240,7 +243,7 @@ def place(tmp_path_factory):
       "annotations": [{"segment": [1, 9], "label": data.classes[0]}],
     }
   }
-  writers.write_json(folder / "G", {"database": truth})
+  storage.write_json(folder / "G", {"database": truth})
   detections = folder / "runs" / "mine" / "detections.json"
   for name in ("D", "D2"):
     shutil.copy(detections, folder / name)
@@ -295,7 +298,7 @@ def test_a_command_does_what_it_says(text, place, monkeypatch, capsys):
 # Snippets, by a line of theirs: what they find there, and what has to come.
 SNIPPETS = {
   "found.plot()": (),
-  "model = ptlr_jax.predict.load(": ("paths",),
+  "model = ptlr_jax.inference.api.load_model(": ("paths",),
   "with safe_open(": (),
   "result = detection_map(": ("database", "results"),
   'np.savez(f"DIR/': ("outputs",),
@@ -358,8 +361,8 @@ def test_a_snippet_runs(line, place, monkeypatch):
   given = {
     "paths": ["DIR"],
     "outputs": {"W": (np.zeros((4, 3)), np.ones(4), np.ones(3))},
-    "database": writers.read_json(Path("G"))["database"],
-    "results": writers.read_json(Path("D"))["results"],
+    "database": storage.read_json(Path("G"))["database"],
+    "results": storage.read_json(Path("D"))["results"],
   }
   found = [block.text for block in PYTHON if line in block.text]
   assert found

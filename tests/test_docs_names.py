@@ -8,10 +8,10 @@ import pytest
 from documents import PAGES, ROOT, names, prose, relative
 
 from configs import base
-from ptlr_jax import settings
+from ptlr_jax.runtime import config_tree
 
 FOLDERS = ("ptlr_jax", "configs", "tests", "benchmarks", "docs", "launch")
-KEYS = settings.flatten(base.get_config())
+KEYS = config_tree.flatten(base.get_config())
 SECTIONS = {
   ".".join(key.split(".")[:n])
   for key in KEYS

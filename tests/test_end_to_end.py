@@ -8,7 +8,7 @@ import pytest
 from basnet_fixture import tiny_videos, write_basnet
 from tiny_config import KILLED, start
 
-from ptlr_jax import writers
+from ptlr_jax.io import metrics_log, storage
 
 LOSSES = {
   "ilg": {f"{s}/{x}" for s in ("rgb", "flow") for x in ("base", "supp", "norm")}
@@ -52,11 +52,11 @@ def _run(directory, cache, *overrides):
 
 
 def _read(directory, name):
-  return writers.read_json(directory / name)
+  return storage.read_json(directory / name)
 
 
 def _log(directory):
-  return writers.MetricsLog(directory / "metrics.jsonl").read()
+  return metrics_log.MetricsLog(directory / "metrics.jsonl").read()
 
 
 def test_a_run_leaves_what_is_promised(finished):

@@ -17,7 +17,7 @@ from evaluation_cases import (
 )
 
 from ptlr_jax import evaluate
-from ptlr_jax.errors import InputError
+from ptlr_jax.runtime.errors import InputError
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 WTALC = SHARED / "thumos14_wtalc" / "Thumos14reduced-Annotations"
@@ -133,7 +133,7 @@ def test_files_of_one_name_are_told_apart(tmp_path, capsys):
 
 
 def test_the_list_explains_every_protocol_without_files(capsys):
-  evaluate.run(["evaluate", "--protocol=list"])
+  evaluate.run_command(["evaluate", "--protocol=list"])
   printed = capsys.readouterr().out
   for said in ("thumos14-212", "thumos14-snippet", "activitynet", "W-TALC"):
     assert said in printed
@@ -169,7 +169,7 @@ def test_a_wrong_flag_is_one_line(tmp_path, flag, said):
 
 def test_files_have_to_be_named():
   with pytest.raises(InputError) as caught:
-    evaluate.run(["evaluate", "--protocol=thumos14"])
+    evaluate.run_command(["evaluate", "--protocol=thumos14"])
   assert [p.split(":")[0] for p in caught.value.problems] == [
     "--ground_truth",
     "--detections",

@@ -17,7 +17,7 @@ from evaluation_cases import (
   sample_truth,
 )
 
-from ptlr_jax.errors import InputError
+from ptlr_jax.runtime.errors import InputError
 
 ODD = (None, True, False, 0, -1, 7, 2**64, 10**300, 0.5, -0.0, 1e-9, 1e9, 1e300)
 ODD += (float("nan"), float("inf"), "", "x", "0.5", "nan", "\n", "a" * 300)

@@ -12,7 +12,7 @@ from evaluation_cases import (
   sample_truth,
 )
 
-from ptlr_jax.errors import InputError
+from ptlr_jax.runtime.errors import InputError
 
 
 @pytest.mark.parametrize(

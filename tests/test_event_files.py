@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.event_files, held to TensorBoard's own reader."""
+"""Tests of ptlr_jax.io.tensorboard, held to TensorBoard's own reader."""
 
 import importlib.util
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptlr_jax import storage, writers
-from ptlr_jax.errors import NoSpace
-from ptlr_jax.event_files import EventFiles
+from ptlr_jax.io import disk_space, metrics_log
+from ptlr_jax.io.tensorboard import EventFiles
+from ptlr_jax.runtime.errors import NoSpace
 
 # importorskip would import PyTorch with it.
 if importlib.util.find_spec("tensorboardX") is None:
@@ -56,7 +56,7 @@ def _append(log, steps):
 @pytest.fixture
 def log(tmp_path):
   """A log and what follows it, after three and two lines of two phases."""
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   log.follow([EventFiles(tmp_path / "tensorboard", ("evaluate",))])
   _append(log, STEPS)
   return log
@@ -64,7 +64,7 @@ def log(tmp_path):
 
 def _again(log):
   """The next start of the run."""
-  again = writers.MetricsLog(log.path)
+  again = metrics_log.MetricsLog(log.path)
   again.follow([EventFiles(log.path.parent / "tensorboard", ("evaluate",))])
   return again
 
@@ -200,7 +200,7 @@ def test_what_is_not_in_the_log_stays_until_it_is_told_again(log):
 
 def test_a_folder_that_cannot_be_written_is_told_once(tmp_path, capsys):
   (tmp_path / "tensorboard").write_text("in the way")
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   log.follow([EventFiles(tmp_path / "tensorboard")])
   _append(log, STEPS)
   (line,) = capsys.readouterr().out.splitlines()
@@ -211,15 +211,15 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path, capsys):
 
 def test_a_full_disk_ends_the_run_as_the_log_itself_would(log, monkeypatch):
   files = log.followers[0]
-  monkeypatch.setattr(storage, "free_space", lambda path: 10)
+  monkeypatch.setattr(disk_space, "free_space", lambda path: 10)
   with pytest.raises(NoSpace):
     files.add({"phase": "ilg", "step": 8, "loss": 1.0})
 
 
 def test_no_pytorch_comes_with_it():
   code = (
-    "import sys; from pathlib import Path; from ptlr_jax import event_files;"
-    "event_files.EventFiles(Path('x'));"
+    "import sys; from pathlib import Path; from ptlr_jax.io import tensorboard;"
+    "tensorboard.EventFiles(Path('x'));"
     "print({'torch', 'tensorflow', 'matplotlib'} & sys.modules.keys())"
   )
   done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.exported: a model in one file."""
+"""Tests of ptlr_jax.inference.model_file: a model in one file."""
 
 import json
 
@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import exported, settings, storage
-from ptlr_jax.errors import InputError
+from ptlr_jax.inference import model_file
+from ptlr_jax.io import storage
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import InputError
 from tests import tiny_config
 
 safetensors = pytest.importorskip(
@@ -16,7 +18,7 @@ safetensors = pytest.importorskip(
 safe_numpy = pytest.importorskip("safetensors.numpy")
 
 RNG = np.random.default_rng(0)
-MODEL = exported.Model(
+MODEL = model_file.Model(
   config=FrozenConfigDict(tiny_config.get_config()),
   classes=("jump", "saut à la perche"),
   widths={"rgb": 8, "flow": 8},
@@ -34,14 +36,14 @@ MODEL = exported.Model(
 
 @pytest.fixture
 def path(tmp_path):
-  exported.write(tmp_path / "model.safetensors", MODEL)
+  model_file.write_model(tmp_path / "model.safetensors", MODEL)
   return tmp_path / "model.safetensors"
 
 
 def _line(path):
   """The one line with which a file is refused; it begins with its name."""
   with pytest.raises(InputError) as error:
-    exported.read(path)
+    model_file.read_model(path)
   (line,) = error.value.lines
   assert line.startswith(f"{path}: expected ")
   return line
@@ -60,11 +62,11 @@ def _rewritten(path, **changes):
 
 
 def test_what_is_read_is_what_was_written(path):
-  found = exported.read(path)
-  for name in set(exported.Model._fields) - {"params", "config"}:
+  found = model_file.read_model(path)
+  for name in set(model_file.Model._fields) - {"params", "config"}:
     assert getattr(found, name) == getattr(MODEL, name)
-  assert settings.flatten(found.config) == settings.flatten(MODEL.config)
-  ours, theirs = map(exported.flattened, (MODEL.params, found.params))
+  assert config_tree.flatten(found.config) == config_tree.flatten(MODEL.config)
+  ours, theirs = map(model_file.flatten_params, (MODEL.params, found.params))
   assert theirs.keys() == ours.keys() == {"ilg/rgb/kernel", "ots/kernel"}
   for name, x in ours.items():
     np.testing.assert_array_equal(theirs[name], x)
@@ -81,7 +83,7 @@ def test_any_reader_of_safetensors_reads_it(path):
 
 
 def test_the_same_model_is_the_same_bytes(path, tmp_path):
-  exported.write(tmp_path / "again.safetensors", MODEL)
+  model_file.write_model(tmp_path / "again.safetensors", MODEL)
   assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
 
 
@@ -93,7 +95,7 @@ def test_a_flip_of_any_bit_is_noticed(path):
     path.write_bytes(flipped)
     _line(path)
   path.write_bytes(whole)
-  exported.read(path)
+  model_file.read_model(path)
 
 
 @pytest.mark.parametrize(
@@ -155,4 +157,4 @@ def test_a_sound_file_of_another_form_is_refused(path, changes, what):
 def test_an_absent_package_is_named_with_its_extra(path, monkeypatch):
   monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
   with pytest.raises(InputError, match=r"ptlr-jax\[predict\]"):
-    exported.read(path)
+    model_file.read_model(path)

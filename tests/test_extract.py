@@ -17,10 +17,11 @@ pytest.importorskip("cv2", reason="OpenCV computes flow: the extra video")
 
 from video_fixture import moving, pattern, write_video
 
-from ptlr_jax import extract, prepare, storage
-from ptlr_jax.errors import InputError, Stopped
+from ptlr_jax import extract, prepare
 from ptlr_jax.features import extraction, listing, output, workers
 from ptlr_jax.features.segments import Settings
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import InputError, Stopped
 
 SMALL = Settings(side=32, size=24, flow="tvl1_fast")
 
@@ -52,7 +53,7 @@ def _small(monkeypatch):
 
 def _extract(videos, out, *flags, streams=("rgb",), jobs=1):
   weights = [f"--{stream}_weights=2.0" for stream in streams]
-  extract.run(
+  extract.run_command(
     [
       *("extract", f"--videos={videos}", f"--output={out}", f"--jobs={jobs}"),
       *weights,
@@ -93,7 +94,9 @@ def test_features_are_where_training_finds_them(videos, tmp_path, capsys):
   found = np.load(out / "features" / "train" / "flow" / "b.npy")
   assert found.shape == (3, 6)
   assert np.load(out / "features" / "test" / "rgb" / "c.npy").shape == (1, 9)
-  prepare.run(["prepare", "--check", f"--source={out}", "--min_segments=1"])
+  prepare.run_command(
+    ["prepare", "--check", f"--source={out}", "--min_segments=1"]
+  )
   said = capsys.readouterr().out
   assert "found the layout basnet" in said
   assert "no problem" in said
@@ -116,7 +119,7 @@ def test_other_layouts_are_read_with_their_geometry(
   (tmp_path / "labels.csv").write_text("video,label\na,Sliding\nb,Sliding\n")
   capsys.readouterr()
   asked = [f"--streams={','.join(streams)}"]
-  prepare.run(["prepare", "--check", f"--source={tmp_path}", *asked])
+  prepare.run_command(["prepare", "--check", f"--source={tmp_path}", *asked])
   said = capsys.readouterr().out
   known = "video_features" if layout == "video_features" else "own"
   assert f"found the layout {known}" in said
@@ -296,7 +299,7 @@ def test_a_signal_ends_it_and_the_same_command_goes_on(
 def test_a_second_extraction_into_the_same_folder_is_refused(videos, tmp_path):
   (tmp_path / "extraction").mkdir()
   with (
-    extract.lock.held(tmp_path / "extraction"),
+    extract.lock.hold_lock(tmp_path / "extraction"),
     pytest.raises(InputError, match=r"no other extraction.*--output"),
   ):
     _extract(videos, tmp_path)
@@ -333,7 +336,7 @@ def test_a_package_that_is_missing_is_told_at_once(
 
 def test_what_is_missing_is_told_at_once():
   with pytest.raises(InputError) as caught:
-    extract.run(["extract"])
+    extract.run_command(["extract"])
   said = [line.partition(":")[0] for line in caught.value.lines]
   assert said == ["--videos", "--output", "--rgb_weights, --flow_weights"]
 

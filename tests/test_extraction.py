@@ -15,10 +15,10 @@ pytest.importorskip("cv2", reason="OpenCV computes flow: the extra video")
 
 from video_fixture import moving, pattern, write_video
 
-from ptlr_jax.errors import InputError
 from ptlr_jax.features import extraction, segments, workers
 from ptlr_jax.features.optical_flow import TvL1
 from ptlr_jax.features.segments import Segments, Settings
+from ptlr_jax.runtime.errors import InputError
 
 SMALL = Settings(side=32, size=24, flow="tvl1_fast")
 
@@ -62,7 +62,7 @@ def test_segment_t_has_the_frames_from_t_stride_on(
   assert found == [list(range(s, s + window)) for s in starts]
   assert made.duration == pytest.approx(count / 25)
   assert made.expected == len(starts)
-  assert segments.count(count / 25, settings) == len(starts)
+  assert segments.count_segments(count / 25, settings) == len(starts)
 
 
 @pytest.mark.parametrize(("window", "stride"), [(4, 4), (4, 2), (3, 5)])

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.data.feature_files, through the reader of `basnet`."""
+"""Tests of ptlr_jax.data.files.features, through the reader of `basnet`."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from basnet_fixture import (
   write_basnet,
 )
 
-from ptlr_jax.data import feature_files
+from ptlr_jax.data.files import features as features_module
 
 CLASSES = ("Diving", "HighJump")
 RGB = "features/train/rgb/train0001.npy"
@@ -184,11 +184,11 @@ def test_two_streams_in_one_array_are_its_halves(tmp_path):
   x = np.arange(24, dtype=np.float32).reshape(3, 8)
   np.save(tmp_path / "both.npy", x)
   problems = []
-  array = feature_files.measure(tmp_path / "both.npy", problems)
+  array = features_module.measure(tmp_path / "both.npy", problems)
   assert array is not None
-  parts = feature_files.halves("both", array, ("rgb", "flow"), problems)
+  parts = features_module.halves("both", array, ("rgb", "flow"), problems)
   assert not problems
-  features = feature_files.DiskFeatures(parts, 2)
+  features = features_module.DiskFeatures(parts, 2)
   np.testing.assert_array_equal(features["rgb"], x[:2, :4])
   np.testing.assert_array_equal(features["flow"], x[:2, 4:])
   flow = parts["flow"]
@@ -198,6 +198,6 @@ def test_two_streams_in_one_array_are_its_halves(tmp_path):
 def test_an_odd_width_has_no_halves():
   problems = []
   x = np.ones((3, 5), np.float32)
-  assert not feature_files.halves("both", x, ("rgb", "flow"), problems)
+  assert not features_module.halves("both", x, ("rgb", "flow"), problems)
   (line,) = problems
   assert line.startswith("both: expected rgb and flow joined, an even width")

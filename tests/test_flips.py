@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import detection_files, identity, label_files, storage, writers
-from ptlr_jax.artefacts import Artefacts
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.io import detection_files, label_files, storage
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.workdir import identity
+from ptlr_jax.workdir.artefacts import Artefacts
 from tests import damage, tiny_config
 from tests.damage import assert_damaged, assert_other
 
@@ -47,7 +48,7 @@ WRITE = {
   "labels-0.npz": _write_labels,
   "detections.json": _write_detections,
   **{
-    name: lambda path, value=value: writers.write_json(path, value)
+    name: lambda path, value=value: storage.write_json(path, value)
     for name, value in JSON.items()
   },
 }
@@ -56,7 +57,7 @@ WRITE = {
 def _read(path):
   if path.suffix == ".npz":
     return label_files.read_labels(path, IDS, LENGTHS)
-  return writers.read_json(path)
+  return storage.read_json(path)
 
 
 @pytest.fixture
@@ -208,7 +209,7 @@ def test_a_damaged_config_json_beside_a_run_is_passed_over(tmp_path, capsys):
   config = FrozenConfigDict(tiny_config.get_config())
   ours, theirs = tmp_path / "ours", tmp_path / "theirs" / "config.json"
   ours.mkdir()
-  writers.write_json(theirs, identity.portable(config))
+  storage.write_json(theirs, identity.portable(config))
   damage.flip(theirs)
   Artefacts(config, ours).adopt_neighbours()
   assert f"{theirs}: expected it as it was written" in capsys.readouterr().out

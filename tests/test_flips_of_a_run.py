@@ -12,8 +12,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ptlr_jax import main, provenance, writers
-from ptlr_jax.errors import InputError, OtherVersion
+from ptlr_jax import main
+from ptlr_jax.io import metrics_log
+from ptlr_jax.runtime.errors import InputError, OtherVersion
+from ptlr_jax.workdir import provenance
 from tests import damage
 from tests.damage import cut, flip, flip_list, lose
 from tests.tiny_config import ROOT
@@ -33,7 +35,9 @@ MADE = (ILG, OTS, *LABELS, *JSON)  # what a phase leaves
 
 def _start(directory, *overrides):
   config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
-  main.run(["main", config, f"--workdir={directory}", *SMALL, *overrides])
+  main.run_command(
+    ["main", config, f"--workdir={directory}", *SMALL, *overrides]
+  )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -191,7 +195,7 @@ def test_a_damaged_provenance_json_is_said(gone, run, done, capsys):
   _start(run)
   said = capsys.readouterr().out
   assert f"{run / 'provenance.json'}: expected it as it was written, " in said
-  assert len(provenance.read(run)) == 1
+  assert len(provenance.read_starts(run)) == 1
   _assert_as_before(run, done)
   assert _made_again(run, before) == {"provenance.json", *gone}
 
@@ -257,7 +261,7 @@ def stopped(done, tmp_path_factory):
   for name in ("checkpoints/ots-1", LABELS[1], *JSON):
     path = directory / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-  append = writers.MetricsLog.append
+  append = metrics_log.MetricsLog.append
 
   def stopping(self, name, number, values):
     if (name, number) == ("ots-1", 6):
@@ -265,7 +269,7 @@ def stopped(done, tmp_path_factory):
     append(self, name, number, values)
 
   with pytest.MonkeyPatch.context() as patched:
-    patched.setattr(writers.MetricsLog, "append", stopping)
+    patched.setattr(metrics_log.MetricsLog, "append", stopping)
     with pytest.raises(Stopped):
       _start(directory)
   return directory

@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from ptlr_jax import checkpoints, storage
-from ptlr_jax.errors import Damaged
+from ptlr_jax.io import checkpoints, storage
+from ptlr_jax.runtime.errors import Damaged
 from tests import damage
 from tests.damage import assert_damaged, assert_other
 

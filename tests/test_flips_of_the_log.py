@@ -5,15 +5,15 @@ import random
 
 import pytest
 
-from ptlr_jax import storage, writers
-from ptlr_jax.errors import Damaged, OtherVersion
+from ptlr_jax.io import metrics_log, storage
+from ptlr_jax.runtime.errors import Damaged, OtherVersion
 from tests.damage import flip_bits, flipped
 
 
 @pytest.fixture
 def log(tmp_path):
   """Six lines of two phases."""
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   for phase in ("ilg", "ots-1"):
     for step in (2, 4, 6):
       log.append(phase, step, {"loss": step / 3, "b/c": 1e-9})
@@ -38,7 +38,7 @@ def test_a_line_with_a_turned_bit_is_left_out_and_no_other(log):
 
 
 def test_every_byte_of_a_line_counts(tmp_path):
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   log.append("ilg", 2, {"loss": 0.5})
   data = log.path.read_bytes()
   for i in range(len(data)):
@@ -99,7 +99,7 @@ def test_what_is_no_line_of_ours_is_left_out(log, more):
 
 def test_a_log_that_cannot_be_read_is_damaged(tmp_path):
   (tmp_path / "metrics.jsonl").mkdir()
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   with pytest.raises(Damaged, match=r"metrics\.jsonl: .*Is a directory"):
     log.read()
 

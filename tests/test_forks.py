@@ -14,18 +14,14 @@ import pytest
 from stage_batches import KEY, C, batch_of, options
 
 from configs import base, simulated
-from ptlr_jax import (
-  exported,
-  label_files,
-  losses,
-  main,
-  plugins,
-  settings,
-  stages,
-  trained,
-  writers,
-)
-from ptlr_jax.errors import InputError
+from ptlr_jax import main
+from ptlr_jax.cli import config_checks
+from ptlr_jax.inference import model_file, run_model
+from ptlr_jax.io import label_files, metrics_log, storage
+from ptlr_jax.method import ilg, losses, registry
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.training import plugins
 from tests import tiny_config
 
 ROOT = Path(__file__).parents[1]
@@ -34,15 +30,15 @@ FORKS = ("js_consistency", "third_network", "attention_cas")
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _names_of_forks_stay_here():
   """Other tests go through the same dicts."""
   yield
-  stages.STAGES.pop("dts", None)
-  stages.MODELS.pop("attention", None)
+  registry.STAGES.pop("dts", None)
+  ilg.NETWORKS.pop("attention", None)
   losses.SCALE_LOSSES.pop("js", None)
   for name in [n for n in sys.modules if n.startswith("tests.forks.")]:
     del sys.modules[name]
@@ -56,8 +52,8 @@ def _of(fork: str, module: str, name: str) -> Any:
 
 def _tiny() -> list[str]:
   """What makes the demo's configuration as small as the tests'."""
-  small = settings.flatten(tiny_config.get_config())
-  usual = settings.flatten(simulated.get_config())
+  small = config_tree.flatten(tiny_config.get_config())
+  usual = config_tree.flatten(simulated.get_config())
   changed = {key: x for key, x in small.items() if usual[key] != x}
   return [f"--config.{key}={x}" for key, x in changed.items()]
 
@@ -65,12 +61,14 @@ def _tiny() -> list[str]:
 def _run(fork: str, workdir: Path, *overrides: str) -> Path:
   config = ROOT / "tests" / "forks" / fork / "config.py"
   flags = (*_tiny(), "--config.ilg.streams=('rgb',)", *overrides)
-  main.run(["main", f"--config={config}", f"--workdir={workdir}", *flags])
+  main.run_command(
+    ["main", f"--config={config}", f"--workdir={workdir}", *flags]
+  )
   return workdir
 
 
 def _log(directory: Path, phase: str) -> list[dict]:
-  lines = writers.MetricsLog(directory / "metrics.jsonl").read()
+  lines = metrics_log.MetricsLog(directory / "metrics.jsonl").read()
   return [line for line in lines if line["phase"] == phase]
 
 
@@ -95,13 +93,13 @@ def test_the_page_has_the_very_text_of_a_fork_in_under_80_lines(fork):
 @pytest.mark.parametrize("fork", FORKS)
 def test_a_fork_changes_nothing_of_the_base_but_what_it_says(fork):
   config = _of(fork, "config", "get_config")("thumos14")
-  changed = settings.flatten(config)
-  usual = settings.flatten(base.named("thumos14"))
+  changed = config_tree.flatten(config)
+  usual = config_tree.flatten(base.named("thumos14"))
   names = {k for k in changed if k not in usual or usual[k] != changed[k]}
   names = {name for name in names if not name.startswith("dts.")}
   assert "plugins" in names
   assert len(names) <= 4
-  settings.check(config)
+  config_checks.check_config(config)
 
 
 # (a) Jensen-Shannon.
@@ -131,7 +129,7 @@ def test_a_new_loss_is_logged_and_weighed(tmp_path):
     mil = sum(line[f"rgb/{term}"] for term in ("base", "supp", "norm"))
     total = mil + 0.5 * (0.5 * line["rgb/sc"] + 2 * line["rgb/js"])
     assert line["loss"] == pytest.approx(total, rel=1e-4)
-  metrics = writers.read_json(run / "metrics.json")
+  metrics = storage.read_json(run / "metrics.json")
   assert list(metrics["stages"]) == ["ilg"]
 
 
@@ -142,7 +140,7 @@ def test_a_new_loss_is_logged_and_weighed(tmp_path):
 def third(tmp_path_factory):
   """A finished run with three networks."""
   patch = pytest.MonkeyPatch()
-  patch.setattr("ptlr_jax.startup.settle", lambda config: None)
+  patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
   sizes = {"dts.steps": 6, "dts.batch_size": 4, "dts.model.width": 8}
   sizes |= {"dts.model.layers": 2, "rts.model.branches": 1}
   flags = [f"--config.{key}={x}" for key, x in sizes.items()]
@@ -156,7 +154,7 @@ def test_a_third_network_learns_and_exchanges_labels(third):
     *("ilg", "labels-0", "ots-1", "labels-1-ots", "rts-1", "labels-1-rts"),
     *("dts-1", "labels-1-dts"),
   ]
-  log = writers.MetricsLog(third / "metrics.jsonl").read()
+  log = metrics_log.MetricsLog(third / "metrics.jsonl").read()
   assert list(dict.fromkeys(line["phase"] for line in log)) == phases
   assert {"dts", "loss", "grad_norm"} < _log(third, "dts-1")[-1].keys()
   path = third / "labels" / "labels-1-dts.npz"
@@ -164,7 +162,7 @@ def test_a_third_network_learns_and_exchanges_labels(third):
   with np.load(path) as file:
     assert len(file["ids"]) == 6
     assert file["selected"].any()
-  metrics = writers.read_json(third / "metrics.json")
+  metrics = storage.read_json(third / "metrics.json")
   assert metrics["pseudo_labels"][-1]["phase"] == "labels-1-dts"
   assert list(metrics["stages"]) == ["ilg", "stage-1"]
 
@@ -172,22 +170,24 @@ def test_a_third_network_learns_and_exchanges_labels(third):
 def test_a_run_knows_its_plugins_and_a_model_file_imports_none(
   third, tmp_path, monkeypatch
 ):
-  monkeypatch.delitem(stages.STAGES, "dts")
+  monkeypatch.delitem(registry.STAGES, "dts")
   asked = []
-  monkeypatch.setattr(plugins, "load", lambda names: asked.append(names))
+  monkeypatch.setattr(
+    plugins, "import_plugins", lambda names: asked.append(names)
+  )
   with pytest.raises(InputError, match=r"expected one of ilg, ots, rts, came"):
-    trained.from_workdir(third)
+    run_model.model_from_workdir(third)
   assert asked == [("tests.forks.third_network.stage",)]
   monkeypatch.undo()
-  model = trained.from_workdir(third)
+  model = run_model.model_from_workdir(third)
   assert list(model.params) == ["ilg", "ots", "rts", "dts"]
   pytest.importorskip("safetensors", reason="model files need safetensors")
-  exported.write(tmp_path / "model.safetensors", model)
-  assert trained.open_model(tmp_path / "model.safetensors").stage == 1
-  monkeypatch.delitem(stages.STAGES, "dts")
-  trained.stage_of.cache_clear()
+  model_file.write_model(tmp_path / "model.safetensors", model)
+  assert run_model.open_model(tmp_path / "model.safetensors").stage == 1
+  monkeypatch.delitem(registry.STAGES, "dts")
+  run_model.cached_stage.cache_clear()
   with pytest.raises(InputError, match=r"networks: .* came 'dts'; .*plugins"):
-    trained.open_model(tmp_path / "model.safetensors")
+    run_model.open_model(tmp_path / "model.safetensors")
 
 
 def test_videos_of_a_row_do_not_see_each_other_through_dilations():
@@ -240,10 +240,10 @@ def test_attention_has_parameters_that_learn_and_reads_no_padding():
 def test_the_attention_fork_runs_to_the_end(tmp_path):
   run = _run("attention_cas", tmp_path / "run", "--config.ptlr.stages=0")
   assert np.isfinite(_log(run, "ilg")[-1]["loss"])
-  model = trained.from_workdir(run)
-  names = exported.flattened(model.params)
+  model = run_model.model_from_workdir(run)
+  names = model_file.flatten_params(model.params)
   assert "ilg/rgb/cas_module/attention/query/kernel" in names
-  assert writers.read_json(run / "metrics.json")["stages"].keys() == {"ilg"}
+  assert storage.read_json(run / "metrics.json")["stages"].keys() == {"ilg"}
 
 
 # What cannot be.
@@ -251,7 +251,7 @@ def test_the_attention_fork_runs_to_the_end(tmp_path):
 
 def test_what_no_plugin_has_is_refused_in_a_line():
   with pytest.raises(InputError) as caught:
-    plugins.load(["tests.forks.none", "json", "no_such_package.x"])
+    plugins.import_plugins(["tests.forks.none", "json", "no_such_package.x"])
   lines = caught.value.problems
   assert len(lines) == 2
   assert lines[0].startswith("--config.plugins: expected modules that can be")
@@ -260,9 +260,9 @@ def test_what_no_plugin_has_is_refused_in_a_line():
   with pytest.raises(
     InputError, match=r"scale_losses: expected one of sc.*none"
   ):
-    stages.STAGES["ilg"](C, own)
+    registry.STAGES["ilg"](C, own)
   with pytest.raises(InputError, match=r"ilg\.network: expected one of basnet"):
-    stages.STAGES["ilg"](C, options("ilg", (("network", "none"),)))
+    registry.STAGES["ilg"](C, options("ilg", (("network", "none"),)))
 
 
 def test_names_of_plugins_are_refused_without_plugins():
@@ -272,7 +272,7 @@ def test_names_of_plugins_are_refused_without_plugins():
   config.ilg.network = "attention"
   config.ilg.loss.scale_losses = {"js": 1.0}
   with pytest.raises(InputError) as caught:
-    settings.check(config)
+    config_checks.check_config(config)
   keys = {line.partition(":")[0] for line in caught.value.problems}
   assert keys == {
     *("--config.ptlr.networks", "--config.detect.sources"),
@@ -280,16 +280,16 @@ def test_names_of_plugins_are_refused_without_plugins():
   }
   config.plugins = ("tests.forks.third_network.stage",)
   with pytest.raises(InputError, match=r"ptlr\.networks"):  # no config.dts
-    settings.check(config)
+    config_checks.check_config(config)
   config.dts = config.ots.copy_and_resolve_references()
-  settings.check(config)
+  config_checks.check_config(config)
   config.dts.update({"steps": 0, "accumulate": 3})
   with pytest.raises(InputError, match=r"dts\.steps: expected at least 1") as (
     caught
   ):
-    settings.check(config)
+    config_checks.check_config(config)
   assert "dts.accumulate: expected a divisor" in str(caught.value)
   del config.dts.batch_size
   with pytest.raises(InputError, match=r"dts\.batch_size: .* lacks this key"):
-    settings.check(config)
+    config_checks.check_config(config)
   assert "sc" in losses.SCALE_LOSSES

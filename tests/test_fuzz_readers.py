@@ -27,8 +27,8 @@ from layout_fixture import (
   write_wtalc,
 )
 
-from ptlr_jax.data.annotations import Dataset
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.dataset import Dataset
+from ptlr_jax.runtime.errors import InputError
 
 FILES = {  # one of each kind
   "basnet": (

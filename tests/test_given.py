@@ -1,16 +1,16 @@
-"""Tests of ptlr_jax.data.given: features that detections are wanted for."""
+"""Tests of ptlr_jax.inference.feature_inputs: features that detections are wanted for."""
 
 import json
 
 import numpy as np
 import pytest
 
-from ptlr_jax.data import given
 from ptlr_jax.data.geometry import Geometry
+from ptlr_jax.inference import feature_inputs
 
 PAPER = {"fps": 25.0, "stride": 16.0, "window": 16.0, "offset": 0.0}
-BOTH = given.How({"rgb": 4, "flow": 4}, PAPER, {})
-RGB = given.How({"rgb": 4}, PAPER, {})
+BOTH = feature_inputs.InputOptions({"rgb": 4, "flow": 4}, PAPER, {})
+RGB = feature_inputs.InputOptions({"rgb": 4}, PAPER, {})
 
 
 def _array(length=5, width=4, seed=0):
@@ -27,8 +27,8 @@ def _save(path, x):
 def _find(how, streams=None, features=()):
   """The videos with their features, and the lines of what is wrong."""
   problems = []
-  found = given.find(how, streams or {}, features, problems)
-  videos = {one.id: given.load(one, problems) for one in found}
+  found = feature_inputs.find_inputs(how, streams or {}, features, problems)
+  videos = {one.id: feature_inputs.load_input(one, problems) for one in found}
   return videos, problems
 
 
@@ -300,7 +300,7 @@ def test_fps_that_differed_between_videos_has_to_be_said(tmp_path):
 def test_a_file_that_goes_while_others_are_computed_is_told(tmp_path):
   path = _save(tmp_path / "V.npy", _array())
   problems: list[str] = []
-  (one,) = given.find(RGB, {}, [path], problems)
+  (one,) = feature_inputs.find_inputs(RGB, {}, [path], problems)
   path.unlink()
-  assert given.load(one, problems) is None
+  assert feature_inputs.load_input(one, problems) is None
   assert problems == [f"{path}: cannot be read (No such file or directory)"]

@@ -23,7 +23,7 @@ from i3d_reference import (
   torch,
 )
 
-from ptlr_jax.features import i3d, origins
+from ptlr_jax.features import i3d, i3d_checkpoints
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 TOLERANCE = 1e-4  # of features, absolute; logits are of the same size
@@ -33,7 +33,9 @@ STREAMS = pytest.mark.parametrize("stream", i3d.CHANNELS)
 def _variables(state) -> dict[str, Any]:
   """The variables of the Flax network for a state dict."""
   arrays = {name: value.numpy() for name, value in state.items()}
-  return unflatten_dict(origins.recognised("state", arrays).arrays, sep="/")
+  return unflatten_dict(
+    i3d_checkpoints.recognised("state", arrays).arrays, sep="/"
+  )
 
 
 @pytest.fixture(scope="module")

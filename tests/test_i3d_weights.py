@@ -12,8 +12,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 from i3d_reference import BLOCKS, random_state, torch
 
-from ptlr_jax.errors import Damaged, InputError
-from ptlr_jax.features import i3d, origins, weight_files, weights
+from ptlr_jax.features import i3d, i3d_checkpoints, i3d_files, weights
+from ptlr_jax.runtime.errors import Damaged, InputError
 
 safetensors: Any = pytest.importorskip(
   "safetensors.numpy", reason="safetensors is not installed"
@@ -76,7 +76,7 @@ def files(states, tmp_path_factory):
   folder = tmp_path_factory.mktemp("weights")
   for stream, state in states.items():
     torch.save(state, folder / f"{stream}.pt")
-    weights.run(
+    weights.run_command(
       [
         "",
         f"--source={folder / stream}.pt",
@@ -127,7 +127,7 @@ def _assert_is(tree, state):
 def test_every_array_of_a_state_dict_is_read_to_the_bit(
   files, states, stream, end
 ):
-  tree = weights.load(files / f"{stream}.{end}", stream)
+  tree = weights.load_weights(files / f"{stream}.{end}", stream)
   _assert_is(tree, states[stream])
 
 
@@ -146,7 +146,7 @@ def test_the_converter_tells_digest_stream_and_origin(
 ):
   digest = hashlib.sha256((files / "flow.pt").read_bytes()).hexdigest()
   monkeypatch.setitem(weights.PUBLISHED, digest, "as some people have it")
-  weights.run(["", f"--source={files / 'flow.pt'}"])
+  weights.run_command(["", f"--source={files / 'flow.pt'}"])
   said = capsys.readouterr().out.splitlines()
   assert said[0] == (
     f"sha256 {digest}  {files / 'flow.pt'} (as some people have it)"
@@ -173,19 +173,19 @@ def test_tensorflow_s_names_and_shapes_give_the_same_network(
   first = f"{scope}Conv3d_1a_7x7/conv_3d/w"
   arrays = {f"{first}/Momentum": np.zeros(3), **arrays, "step": np.int64(7)}
   np.savez(tmp_path / "arrays.npz", **arrays)
-  _assert_is(weights.load(tmp_path / "arrays.npz", stream), state)
+  _assert_is(weights.load_weights(tmp_path / "arrays.npz", stream), state)
 
 
 def test_a_tensorflow_network_of_more_layers_is_refused(states):
   arrays = _as_tensorflow(states["rgb"])
   name = "RGB/inception_i3d/Mixed_6a/Branch_0/Conv3d_0a_1x1/conv_3d/w"
   arrays[name] = np.zeros((1, 1, 1, 3, 3))
-  _refused(lambda: origins.recognised("model.ckpt", arrays), name)
+  _refused(lambda: i3d_checkpoints.recognised("model.ckpt", arrays), name)
   del arrays[name]
   name = "RGB/inception_i3d/Mixed_5b/Branch_2/Conv3d_0a_3x3/batch_norm/beta"
   arrays[name.replace("0a_3x3", "0b_3x3")] = arrays.pop(name)
   with pytest.raises(InputError, match="1 are missing") as caught:
-    origins.recognised("model.ckpt", arrays)
+    i3d_checkpoints.recognised("model.ckpt", arrays)
   assert len(caught.value.lines) == 2
 
 
@@ -231,7 +231,7 @@ def test_files_of_pytorch_0_3_are_read_without_counters_of_batches(
   )
   assert b"_rebuild_tensor_v2" not in path.read_bytes()[-100_000:]
   assert path.read_bytes()[:2] != b"PK"
-  _assert_is(weights.load(path, "flow"), states["flow"])
+  _assert_is(weights.load_weights(path, "flow"), states["flow"])
 
 
 def test_state_dicts_of_parallel_training_and_in_checkpoints_are_read(
@@ -239,12 +239,14 @@ def test_state_dicts_of_parallel_training_and_in_checkpoints_are_read(
 ):
   inside = {f"module.{name}": v.double() for name, v in states["flow"].items()}
   torch.save({"epoch": 3, "state_dict": inside}, tmp_path / "run.pth.tar")
-  _assert_is(weights.load(tmp_path / "run.pth.tar", "flow"), states["flow"])
+  _assert_is(
+    weights.load_weights(tmp_path / "run.pth.tar", "flow"), states["flow"]
+  )
 
 
 def test_weights_of_the_other_stream_are_refused(files):
   _refused(
-    lambda: weights.load(files / "rgb.safetensors", "flow"),
+    lambda: weights.load_weights(files / "rgb.safetensors", "flow"),
     "expected weights of the flow stream, came those of rgb",
     "--rgb_weights",
   )
@@ -294,7 +296,7 @@ def test_another_network_s_names_shapes_and_values_are_told(
   state = dict(states["flow"])
   change(state)
   arrays = {name: value.numpy() for name, value in state.items()}
-  _refused(lambda: origins.recognised("w.pt", arrays), words, "w.pt")
+  _refused(lambda: i3d_checkpoints.recognised("w.pt", arrays), words, "w.pt")
 
 
 def _saved(value):
@@ -331,13 +333,13 @@ def test_what_holds_no_weights_is_told_in_a_line(
   monkeypatch.chdir(tmp_path)
   path = tmp_path / "rgb_imagenet.pt"
   path.write_bytes(content)
-  _refused(lambda: weights.load(path, "rgb"), words, str(path))
+  _refused(lambda: weights.load_weights(path, "rgb"), words, str(path))
   assert not (tmp_path / "made_by_a_pickle").exists()
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path):
   path = tmp_path / "none.pt"
-  _refused(lambda: weights.load(path, "rgb"), "No such file", str(path))
+  _refused(lambda: weights.load_weights(path, "rgb"), "No such file", str(path))
 
 
 def test_a_converted_file_that_changed_or_was_cut_is_refused(files, tmp_path):
@@ -345,12 +347,14 @@ def test_a_converted_file_that_changed_or_was_cut_is_refused(files, tmp_path):
   path = tmp_path / "w.safetensors"
   path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
   with pytest.raises(Damaged, match="other values than its digest"):
-    weights.load(path, "flow")
+    weights.load_weights(path, "flow")
   path.write_bytes(data[:1_000_000])
-  _refused(lambda: weights.load(path, "flow"), "cannot be read")
+  _refused(lambda: weights.load_weights(path, "flow"), "cannot be read")
   version = data.replace(b'"version":"1"', b'"version":"9"')
   path.write_bytes(version)
-  _refused(lambda: weights.load(path, "flow"), "expected weights of version 1")
+  _refused(
+    lambda: weights.load_weights(path, "flow"), "expected weights of version 1"
+  )
 
 
 def test_a_safetensors_file_of_the_published_names_is_read_too(
@@ -358,7 +362,7 @@ def test_a_safetensors_file_of_the_published_names_is_read_too(
 ):
   arrays = {name: value.numpy() for name, value in states["flow"].items()}
   safetensors.save_file(arrays, tmp_path / "theirs.safetensors")
-  tree = weights.load(tmp_path / "theirs.safetensors", "flow")
+  tree = weights.load_weights(tmp_path / "theirs.safetensors", "flow")
   _assert_is(tree, states["flow"])
 
 
@@ -368,11 +372,11 @@ def test_a_tensorflow_checkpoint_is_found_by_any_of_its_names(tmp_path):
   for end in ends:
     Path(f"{prefix}{end}").write_bytes(b"")
   for name in (tmp_path, prefix, *(Path(f"{prefix}{end}") for end in ends)):
-    assert weight_files.tensorflow_prefix(name) == prefix
-  assert weight_files.tensorflow_prefix(tmp_path / "other.ckpt") is None
+    assert i3d_files.tensorflow_prefix(name) == prefix
+  assert i3d_files.tensorflow_prefix(tmp_path / "other.ckpt") is None
   (tmp_path / "second.index").write_bytes(b"")
   _refused(
-    lambda: weight_files.tensorflow_prefix(tmp_path),
+    lambda: i3d_files.tensorflow_prefix(tmp_path),
     "expected one checkpoint, came 2",
     str(prefix),
   )
@@ -392,7 +396,7 @@ def test_a_package_that_is_not_installed_is_named(
   (tmp_path / "model.ckpt.index").write_bytes(b"")
   path = (tmp_path if package == "tensorflow" else files) / name
   monkeypatch.setitem(__import__("sys").modules, package, None)
-  _refused(lambda: weights.load(path, "rgb"), words, str(path))
+  _refused(lambda: weights.load_weights(path, "rgb"), words, str(path))
 
 
 @pytest.mark.parametrize(
@@ -416,7 +420,7 @@ def test_a_mistake_on_the_command_line_is_told(
   files, monkeypatch, flags, words
 ):
   monkeypatch.chdir(files)
-  _refused(lambda: weights.run(["", *flags]), words)
+  _refused(lambda: weights.run_command(["", *flags]), words)
 
 
 def test_a_converted_file_takes_the_place_of_an_older_one_at_once(
@@ -426,7 +430,7 @@ def test_a_converted_file_takes_the_place_of_an_older_one_at_once(
   shutil.copy(files / "rgb.safetensors", output)
   monkeypatch.setattr("os.fsync", lambda _: 1 / 0)
   with pytest.raises(ZeroDivisionError):
-    weights.run(
+    weights.run_command(
       ["", f"--source={files / 'flow.safetensors'}", f"--output={output}"]
     )
   assert output.read_bytes() == (files / "rgb.safetensors").read_bytes()

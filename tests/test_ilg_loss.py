@@ -23,10 +23,10 @@ from stage_batches import (
 )
 
 from configs import base
-from ptlr_jax import losses
 from ptlr_jax.data import sampling
-from ptlr_jax.scale import scale_transform
-from ptlr_jax.stages import STAGES
+from ptlr_jax.method import losses
+from ptlr_jax.method.registry import STAGES
+from ptlr_jax.method.temporal_scale import scale_transform
 
 
 def by_hand_params(slope):

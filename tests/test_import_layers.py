@@ -509,14 +509,18 @@ def _modules_after(code):
 
 
 def test_the_command_line_and_the_workdir_load_no_jax():
-  loaded = _modules_after("import ptlr_jax.command_line, ptlr_jax.workdir")
-  assert "ptlr_jax.workdir" in loaded
+  loaded = _modules_after(
+    "import ptlr_jax.cli.command_line, ptlr_jax.workdir.run_folder"
+  )
+  assert "ptlr_jax.workdir.run_folder" in loaded
   assert not loaded & {"jax", "flax", "orbax", "tensorflow"}
   assert not loaded & {"grain", "tensorflow_datasets"}
 
 
 def test_the_whole_pipeline_loads_no_tensorflow():
-  loaded = _modules_after("import ptlr_jax.pipeline, ptlr_jax.data.loading")
+  loaded = _modules_after(
+    "import ptlr_jax.runs.pipeline, ptlr_jax.runs.dataset"
+  )
   assert {"jax", "orbax.checkpoint"} <= loaded
   assert not loaded & {"tensorflow", "torch", "clu"}
   assert not loaded & {"grain", "tensorflow_datasets"}
@@ -524,7 +528,7 @@ def test_the_whole_pipeline_loads_no_tensorflow():
 
 def test_what_prepares_and_streams_loads_no_tensorflow():
   loaded = _modules_after(
-    "import ptlr_jax.data.builders, ptlr_jax.data.streaming, ptlr_jax.prepare"
+    "import ptlr_jax.data.tfds.builders, ptlr_jax.data.streaming, ptlr_jax.prepare"
   )
   assert {"tensorflow_datasets", "grain"} <= loaded
   assert not loaded & {"tensorflow", "torch"}

@@ -16,8 +16,12 @@ import orbax.checkpoint as ocp
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import detection, interruption, labelling, main, training
-from ptlr_jax.data import loading
+from ptlr_jax import main
+from ptlr_jax.localization import detection
+from ptlr_jax.method import label_quality
+from ptlr_jax.runs import dataset
+from ptlr_jax.runtime import signals
+from ptlr_jax.training import trainer
 
 SMALL = (
   *("--config.ilg.streams=('fused',)", "--config.ptlr.networks=('ots',)"),
@@ -32,10 +36,13 @@ BOTH = "--config.seeds=2"
 # only slow.
 KILLED = """
 import os, signal, time
-from ptlr_jax import checkpoints, interruption, main, training
+from ptlr_jax import main
+from ptlr_jax.io import checkpoints
+from ptlr_jax.runtime import signals
+from ptlr_jax.training.trainer import Trainer
 
-interruption.GRACE = 600
-calls, save, batches = [], checkpoints.save, training.Training.batches
+signals.GRACE = 600
+calls, save, batches = [], checkpoints.save, Trainer.batches
 
 def counted(*args, **kwargs):
   calls.append(args)
@@ -51,7 +58,7 @@ def slow(self, start):
   return of
 
 checkpoints.save = counted
-training.Training.batches = slow
+Trainer.batches = slow
 main.main()
 """
 
@@ -59,8 +66,8 @@ main.main()
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
   """However slow the machine is, no run is ended without its checkpoint."""
-  monkeypatch.setattr(interruption, "GRACE", 600)
-  monkeypatch.setattr(interruption._watch, "asked", None)  # also afterwards
+  monkeypatch.setattr(signals, "GRACE", 600)
+  monkeypatch.setattr(signals._watch, "asked", None)  # also afterwards
   # What starts tests in the background has it ignored.
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   yield
@@ -125,7 +132,7 @@ def stopped(run, monkeypatch):
 
       context.setattr(module, name, call)
 
-    batches = training.Training.batches
+    batches = trainer.Trainer.batches
 
     def noting(self, start):
       batch_at = batches(self, start)
@@ -137,10 +144,10 @@ def stopped(run, monkeypatch):
       return of
 
     with monkeypatch.context() as context:
-      wrapped(context, loading, "load")
-      wrapped(context, labelling, "label")
+      wrapped(context, dataset, "load")
+      wrapped(context, label_quality, "label")
       wrapped(context, detection, "detect")
-      context.setattr(training.Training, "batches", noting)
+      context.setattr(trainer.Trainer, "batches", noting)
       status, said, complaint = run(*how)
     assert calls.count(what) >= count
     assert status == 128 + number
@@ -267,7 +274,8 @@ def test_a_signal_from_outside_ends_a_run_long_before_its_end(tmp_path):
 
 COMPILING = """
 import os, signal, threading
-from ptlr_jax import main, networks
+from ptlr_jax import main
+from ptlr_jax.training import networks
 
 real = networks.Networks.initial_params
 

@@ -1,4 +1,4 @@
-"""Signals: ptlr_jax.interruption, in processes of its own."""
+"""Signals: ptlr_jax.runtime.signals, in processes of its own."""
 
 import signal
 import subprocess
@@ -9,9 +9,10 @@ from tiny_config import ROOT
 
 START = """
 import hashlib, os, signal, sys, threading, time
-from ptlr_jax import interruption
-from ptlr_jax.errors import Stopped
-from ptlr_jax.interruption import deferred, watched
+from ptlr_jax.runtime import signals
+from ptlr_jax.runtime.errors import Stopped
+from ptlr_jax.runtime.signals import deferred
+from ptlr_jax.runtime.signals import watched
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 # What starts tests in the background has it ignored.
@@ -224,7 +225,7 @@ except Stopped:
 def test_a_command_says_what_stopped_it():
   _, complaint = _process(
     """
-from ptlr_jax import command_line
+from ptlr_jax.cli import command_line
 
 def run(_):
   with watched():

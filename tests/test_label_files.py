@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ptlr_jax import label_files
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.io import label_files
+from ptlr_jax.method.pseudo_labels import PseudoLabels
 
 LENGTHS = [3, 7, 1, 5, 4]
 IDS = [f"v{i}" for i in range(5)]
@@ -56,7 +56,7 @@ def test_pieces_joined_are_the_bytes_of_a_file_of_all(labels, tmp_path):
   bounds = [slice(0, 2), slice(2, 3), slice(3, 5)]
   for piece, own in zip(pieces, bounds, strict=True):
     label_files.write_labels(piece, IDS[own], labels[own])
-  label_files.join(tmp_path / "joined.npz", pieces)
+  label_files.join_label_files(tmp_path / "joined.npz", pieces)
   joined = (tmp_path / "joined.npz").read_bytes()
   assert joined == (tmp_path / "all.npz").read_bytes()
   assert not any(piece.exists() for piece in pieces)

@@ -3,9 +3,10 @@
 import numpy as np
 
 from configs import base
-from ptlr_jax import labelling
-from ptlr_jax.data.annotations import Dataset, Instance, Video
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.data.dataset import Dataset, Instance, Video
+from ptlr_jax.method import label_quality, pseudo_labels
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.runs import label_phases
 
 A, B, BG, NONE = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0])
 
@@ -31,13 +32,13 @@ def ints(labels):
 
 def test_allowed_classes_are_the_videos_own_or_all():
   videos = [video(1), video(0, 2), video()]
-  own = labelling.allowed_classes(videos, 3, class_filter=True)
+  own = pseudo_labels.allowed_classes(videos, 3, class_filter=True)
   assert [row.tolist() for row in own] == [
     [False, True, False],
     [True, False, True],
     [False, False, False],
   ]
-  everything = labelling.allowed_classes(videos, 3, class_filter=False)
+  everything = pseudo_labels.allowed_classes(videos, 3, class_filter=False)
   assert all(row.all() for row in everything)
   assert len(everything) == 3
 
@@ -53,7 +54,7 @@ OWN = [np.array([True, False]), np.array([True, True])]
 
 
 def initial(**changes):
-  got = labelling.initial(
+  got = label_phases.initial_labels(
     [OUTPUT, OUTPUT], OWN, options(**changes), base.get_config().fusion
   )
   return [ints(labels) for labels in got]
@@ -84,7 +85,7 @@ def test_initial_labels_have_the_papers_weights_and_thresholds():
   logits = {
     name: np.array(row)[:, None] * [1, 0, 0] for name, row in rows.items()
   }
-  (got,) = labelling.initial(
+  (got,) = label_phases.initial_labels(
     [{"logits": logits}],
     OWN[1:],
     options(cas="raw"),
@@ -102,7 +103,9 @@ OLD = [labels_of(NONE, A), labels_of(B, NONE)]
 
 
 def refine(threshold=0.6, **changes):
-  got, kept = labelling.refine(REFINED, OLD, OWN, threshold, options(**changes))
+  got, kept = label_phases.refined_labels(
+    REFINED, OLD, OWN, threshold, options(**changes)
+  )
   return [ints(labels) for labels in got], kept
 
 
@@ -127,8 +130,8 @@ def annotated(*instances):
 
 
 def quality(labels, data):
-  tally = labelling.tally(labels, data.train, len(data.classes))
-  return labelling.quality(tally)
+  tally = label_quality.tally_labels(labels, data.train, len(data.classes))
+  return label_quality.label_quality(tally)
 
 
 def test_quality_is_that_of_the_annotated_videos():

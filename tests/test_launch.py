@@ -12,7 +12,7 @@ import pytest
 import yaml
 from tiny_config import ROOT
 
-from ptlr_jax import cluster
+from ptlr_jax.runtime import cluster
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = (

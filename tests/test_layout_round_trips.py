@@ -34,10 +34,10 @@ from layout_fixture import (
   write_wtalc,
 )
 
-from ptlr_jax.data.annotations import Instance, Video, frame_truth
+from ptlr_jax.data.dataset import Instance, Video, frame_truth
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.data.layouts import LAYOUTS
-from ptlr_jax.errors import InputError
+from ptlr_jax.runtime.errors import InputError
 
 BOTH = {"streams": ("rgb", "flow")}
 FORMS = {

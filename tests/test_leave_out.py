@@ -8,8 +8,8 @@ import pytest
 from basnet_fixture import tiny_videos
 from stage_batches import WIDTHS, C, params_of, stage
 
-from ptlr_jax import prediction
-from ptlr_jax.data.annotations import Video
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.training import prediction
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def videos():
 
 def _predict(name, videos, **how) -> list[dict[str, Any]]:
   how = {"batch_size": 2, **how}
-  return prediction.predict(stage(name), params_of(name), videos, **how)
+  return prediction.predict_videos(stage(name), params_of(name), videos, **how)
 
 
 @pytest.mark.parametrize("name", ["ots", "rts"])

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from ptlr_jax import links
+from ptlr_jax.runtime import links
 
 SECONDS = 60  # for what takes moments
 

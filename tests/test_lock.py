@@ -1,4 +1,4 @@
-"""One process a workdir: ptlr_jax.lock, against processes that hold it."""
+"""One process a workdir: ptlr_jax.io.lock, against processes that hold it."""
 
 import contextlib
 import fcntl
@@ -14,8 +14,8 @@ import time
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import lock
-from ptlr_jax.errors import InputError
+from ptlr_jax.io import lock
+from ptlr_jax.runtime.errors import InputError
 
 HOST = socket.gethostname()
 ELSEWHERE = {"host": "elsewhere", "boot": "of another", "pid": 4711}
@@ -24,7 +24,8 @@ ELSEWHERE = {"host": "elsewhere", "boot": "of another", "pid": 4711}
 # system carries no locks.
 HOLDER = """
 import errno, fcntl, pathlib, sys
-from ptlr_jax import errors, lock
+from ptlr_jax.io import lock
+from ptlr_jax.runtime import errors
 
 def flock(*_):
   raise OSError(errno.EOPNOTSUPP, "no locks here")
@@ -32,7 +33,7 @@ def flock(*_):
 if "lockless" in sys.argv:
   fcntl.flock = flock
 try:
-  with lock.held(pathlib.Path(sys.argv[1])):
+  with lock.hold_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 except errors.InputError as error:
@@ -84,7 +85,7 @@ def _left(directory, silent=0.0, **changes):
 
 def _refusal(directory):
   """The line in which a folder is refused to this process."""
-  with pytest.raises(InputError) as caught, lock.held(directory):
+  with pytest.raises(InputError) as caught, lock.hold_lock(directory):
     pass
   (line,) = caught.value.lines
   assert line.startswith(f"{directory}: expected no other run in this folder,")
@@ -93,7 +94,7 @@ def _refusal(directory):
 
 def _assert_taken(directory):
   """This process gets the folder, and its lock then names it."""
-  with lock.held(directory):
+  with lock.hold_lock(directory):
     found = json.loads((directory / lock.FILE).read_text())
     assert (found["host"], found["pid"]) == (HOST, os.getpid())
   assert not (directory / lock.FILE).exists()
@@ -108,7 +109,7 @@ def test_a_second_process_is_told_who_the_first_is(tmp_path):
 
 
 def test_a_command_is_refused_in_a_line(tmp_path):
-  with lock.held(tmp_path):
+  with lock.hold_lock(tmp_path):
     refused = subprocess.run(
       [
         *(sys.executable, "-m", "ptlr_jax.main", f"--workdir={tmp_path}"),
@@ -127,7 +128,7 @@ def test_a_command_is_refused_in_a_line(tmp_path):
 
 
 def test_a_refused_process_leaves_the_lock_to_the_first(tmp_path):
-  with lock.held(tmp_path):
+  with lock.hold_lock(tmp_path):
     for _ in range(2):
       with _process(tmp_path) as (_, said):
         assert f"process {os.getpid()} on {HOST}" in said
@@ -137,7 +138,7 @@ def test_a_refused_process_leaves_the_lock_to_the_first(tmp_path):
 
 def test_other_folders_are_free(tmp_path):
   (tmp_path / "seed-0").mkdir()
-  with lock.held(tmp_path), lock.held(tmp_path / "seed-0"):
+  with lock.hold_lock(tmp_path), lock.hold_lock(tmp_path / "seed-0"):
     pass
 
 
@@ -148,7 +149,7 @@ def test_the_lock_goes_with_the_run(tmp_path):
 
 
 def test_the_lock_goes_with_an_exception(tmp_path):
-  with pytest.raises(KeyboardInterrupt), lock.held(tmp_path):
+  with pytest.raises(KeyboardInterrupt), lock.hold_lock(tmp_path):
     raise KeyboardInterrupt
   assert not list(tmp_path.iterdir())
   _assert_taken(tmp_path)
@@ -264,7 +265,7 @@ def test_what_is_not_written_in_full_is_held_while_the_kernel_says_so(tmp_path):
 def test_a_copy_of_a_folder_that_is_held_is_free(tmp_path, capsys):
   first, copy = tmp_path / "first", tmp_path / "copy"
   first.mkdir()
-  with lock.held(first):
+  with lock.hold_lock(first):
     shutil.copytree(first, copy)
     _assert_taken(copy)
     assert "who holds the folder that this is a copy of" in (

@@ -13,8 +13,8 @@ import time
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import lock
-from ptlr_jax.errors import InputError
+from ptlr_jax.io import lock
+from ptlr_jax.runtime.errors import InputError
 
 OVER = {"pid": 2**22 + 1, "began": "1"}  # no kernel gives such a number
 RACERS = 4
@@ -23,15 +23,17 @@ RACERS = 4
 # same file.
 RACER = """
 import os, pathlib, sys
-from ptlr_jax import errors, lock
+from ptlr_jax.io import lock
+from ptlr_jax.runtime import errors
+from ptlr_jax.runtime import progress
 
-lock.say = lambda line: None
+progress.say = lambda line: None
 folder, wins = pathlib.Path(sys.argv[1]), 0
 print(flush=True)
 sys.stdin.readline()
 for _ in range(100_000):
   try:
-    with lock.held(folder):
+    with lock.hold_lock(folder):
       os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL))
       os.unlink(folder / "inside")
       wins += 1
@@ -57,7 +59,7 @@ def _winners(directory, count=RACERS):
   def race():
     begin.wait()
     try:
-      with lock.held(directory):
+      with lock.hold_lock(directory):
         won.append(threading.get_ident())
         end.wait()
     except InputError:
@@ -101,12 +103,12 @@ def test_a_file_that_its_holder_removes_in_between_holds_nothing(
 
   monkeypatch.setattr(lock, "_lock", meanwhile)
   if anew:
-    with pytest.raises(InputError, match="is at it"), lock.held(tmp_path):
+    with pytest.raises(InputError, match="is at it"), lock.hold_lock(tmp_path):
       pass
     others[0].close()
     assert path.exists()
   else:
-    with lock.held(tmp_path):
+    with lock.hold_lock(tmp_path):
       assert json.loads(path.read_text())["pid"] == os.getpid()
 
 
@@ -174,7 +176,7 @@ def test_the_holder_touches_the_file_and_no_longer_than_it_holds_it(
 ):
   monkeypatch.setattr(lock, "BEAT", 0.01)
   path = tmp_path / lock.FILE
-  with lock.held(tmp_path):
+  with lock.hold_lock(tmp_path):
     for _ in range(2):
       os.utime(path, (1, 1))
       assert _waited_for(lambda: path.stat().st_mtime > 1)
@@ -202,7 +204,7 @@ def test_the_age_is_by_the_clock_of_the_file_system(tmp_path, monkeypatch):
 def test_a_lock_that_was_taken_over_is_left_to_the_other(tmp_path, monkeypatch):
   monkeypatch.setattr(lock, "BEAT", 0.01)
   path = tmp_path / lock.FILE
-  with lock.held(tmp_path):
+  with lock.hold_lock(tmp_path):
     other = {**lock._us(), "host": "elsewhere", "boot": "x", "pid": 4711}
     path.write_text(json.dumps(other))
   assert json.loads(path.read_text())["host"] == "elsewhere"

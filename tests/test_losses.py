@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptlr_jax import losses
+from ptlr_jax.method import losses
 
 LN2, LN3 = math.log(2), math.log(3)
 

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from basnet_fixture import edit_entry, tiny_videos, write_basnet
 
-from ptlr_jax import command_line, main, workdir, writers
-from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax import main
+from ptlr_jax.cli import command_line
 from ptlr_jax.evaluation.protocols import PROTOCOLS
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import Diverged, InputError
+from ptlr_jax.workdir import run_folder
 
 ROOT = Path(__file__).parents[1]
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
@@ -51,9 +54,11 @@ def finished(tmp_path):
   """A workdir as a finished run leaves it, as far as it is read again."""
   directory = tmp_path / "run"
   directory.mkdir()
-  workdir.prepare(directory, command_line.parse(_argv(directory)).config)
+  run_folder.prepare_run_folder(
+    directory, command_line.parse(_argv(directory)).config
+  )
   metrics = {**ROW, "stages": {"ilg": ROW}, "seed": 5, "simulated": True}
-  writers.write_json(directory / "metrics.json", metrics)
+  storage.write_json(directory / "metrics.json", metrics)
   return directory
 
 
@@ -85,7 +90,7 @@ def test_a_finished_run_that_could_not_be_scored_says_why_again(
     **{"protocol": "thumos14", "stages": {}, "seed": 5, "simulated": True},
     "not_evaluated": "there is no test video",
   }
-  writers.write_json(finished / "metrics.json", metrics)
+  storage.write_json(finished / "metrics.json", metrics)
   monkeypatch.setattr(sys, "argv", _argv(finished))
   main.main()
   shown = capsys.readouterr().out
@@ -109,7 +114,7 @@ def test_another_configuration_is_refused_with_its_keys(
 def test_a_run_that_has_done_nothing_takes_another_configuration(tmp_path):
   for seed in (0, 1):
     config = command_line.parse(_argv(tmp_path, f"--config.seed={seed}")).config
-    workdir.prepare(tmp_path, config)
+    run_folder.prepare_run_folder(tmp_path, config)
     assert json.loads((tmp_path / "config.json").read_text())["seed"] == seed
 
 
@@ -117,15 +122,15 @@ def test_a_run_without_its_configuration_is_refused(tmp_path):
   (tmp_path / "checkpoints").mkdir()
   config = command_line.parse(_argv(tmp_path)).config
   with pytest.raises(InputError, match=r"config\.json: .* is missing"):
-    workdir.prepare(tmp_path, config)
+    run_folder.prepare_run_folder(tmp_path, config)
 
 
 def test_a_folder_of_other_things_becomes_a_workdir(tmp_path):
   (tmp_path / "notes.txt").write_text("mine")
   config = command_line.parse(_argv(tmp_path)).config
-  workdir.prepare(tmp_path, config)
-  workdir.prepare(tmp_path, config)
-  stored = writers.read_json(tmp_path / "config.json")
+  run_folder.prepare_run_folder(tmp_path, config)
+  run_folder.prepare_run_folder(tmp_path, config)
+  stored = storage.read_json(tmp_path / "config.json")
   assert stored == json.loads(json.dumps(config.to_dict()))
   assert (tmp_path / "notes.txt").read_text() == "mine"
 
@@ -268,5 +273,5 @@ def test_what_changes_no_result_may_change_between_two_starts(finished, capsys):
     "--config.data.stream_threads=4",
     "--config.data.check_finite=False",
   )
-  main.run(argv)
+  main.run_command(argv)
   assert "finished before" in capsys.readouterr().out

@@ -22,11 +22,12 @@ from stage_batches import (
 )
 
 from configs import base
-from ptlr_jax import optimizer, settings, train
-from ptlr_jax.errors import InputError
-from ptlr_jax.stages import STAGES
+from ptlr_jax.cli import config_checks
+from ptlr_jax.method.registry import STAGES
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.training import train_step
 
-TX = optimizer.adam(0.1)
+TX = train_step.adam(0.1)
 # What has as much to do with batches at less to compile.
 FEWER = {"ilg": (), "ots": (), "rts": (("model.branches", 2),)}
 LENGTHS = (16, 11, 16, 5)
@@ -188,7 +189,9 @@ def test_rows_go_round_the_parts(name):
 @functools.cache
 def _update(parts):
   own = stage("ots")
-  return jax.jit(train.update_of(own.loss, TX, split=own.split, parts=parts))
+  return jax.jit(
+    train_step.update_of(own.loss, TX, split=own.split, parts=parts)
+  )
 
 
 def _store():
@@ -205,7 +208,7 @@ def _store():
 
 
 def test_an_update_in_parts_is_the_update_of_the_whole():
-  state = train.create(params_of("ots"), TX)
+  state = train_step.create_state(params_of("ots"), TX)
   one, terms = _update(1)(state, _whole(), KEY)
   two, accumulated = _update(2)(state, _whole(), KEY)
   assert int(two.step) == 1
@@ -230,8 +233,8 @@ def test_every_part_is_given_the_key_of_the_whole():
   def split(batch, parts):
     return {"x": batch["x"].reshape(parts, -1)}
 
-  update = train.update_of(loss, TX, split=split, parts=2)
-  state = train.create(jnp.ones(()), TX)
+  update = train_step.update_of(loss, TX, split=split, parts=2)
+  state = train_step.create_state(jnp.ones(()), TX)
   _, terms = update(state, {"x": np.zeros(4)}, KEY)
   key = jax.random.fold_in(KEY, 0)  # of step 0
   draws = jax.random.normal(key, (2,))
@@ -259,9 +262,9 @@ def _memory(name, size=512, parts=1, **changes):
   made = STAGES[name](C, own)
 
   def update(key, batch):
-    state = train.create(made.init(KEY, WIDTHS), TX)
+    state = train_step.create_state(made.init(KEY, WIDTHS), TX)
     how = {"split": made.split, "parts": parts}
-    return train.update_of(made.loss, TX, **how)(state, batch, key)
+    return train_step.update_of(made.loss, TX, **how)(state, batch, key)
 
   batch = jax.tree.map(
     lambda x: np.zeros((len(x), size, *x.shape[2:]), x.dtype), dict(_whole())
@@ -276,14 +279,14 @@ def test_a_batch_in_parts_needs_less_memory():
   assert _memory("ots", parts=4) < 0.5 * whole
 
 
-@pytest.mark.parametrize("net", settings.NETWORKS)
+@pytest.mark.parametrize("net", config_checks.NETWORKS)
 def test_parts_that_do_not_divide_a_batch_are_refused_in_a_line(net):
   config = base.get_config()
   config[net].update({"batch_size": 6, "accumulate": 3})
-  settings.check(config)
+  config_checks.check_config(config)
   config[net].accumulate = 4
   with pytest.raises(InputError) as caught:
-    settings.check(config)
+    config_checks.check_config(config)
   assert caught.value.problems == (
     f"--config.{net}.accumulate: expected a divisor of {net}.batch_size 6, "
     "got 4",
@@ -292,7 +295,7 @@ def test_parts_that_do_not_divide_a_batch_are_refused_in_a_line(net):
   with pytest.raises(
     InputError, match=rf"{net}\.accumulate: expected at least"
   ):
-    settings.check(config)
+    config_checks.check_config(config)
 
 
 @pytest.mark.parametrize("name", STAGES)

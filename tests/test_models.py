@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from ptlr_jax.method.pseudo_labels import network_labels
 from ptlr_jax.models import rts
 from ptlr_jax.models.basnet import BasNet
 from ptlr_jax.models.layers import Dropout, TemporalConv
 from ptlr_jax.models.ots import NetworkOTS
 from ptlr_jax.models.rts import NetworkRTS
-from ptlr_jax.pseudo_labels import network_labels
 
 KEY = jax.random.key(0)
 NETS: dict[str, Any] = {

@@ -6,9 +6,9 @@ import numpy as np
 import plain_proposals
 import pytest
 
-from ptlr_jax import nms as module
-from ptlr_jax import proposals as pr
-from ptlr_jax.nms import nms
+from ptlr_jax.localization import nms as module
+from ptlr_jax.localization import proposals as pr
+from ptlr_jax.localization.nms import nms
 
 
 def test_nms_by_hand():

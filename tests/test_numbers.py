@@ -10,10 +10,14 @@ import pytest
 from basnet_fixture import read_root, tiny_videos, write_basnet
 from tiny_config import ROOT
 
-from ptlr_jax import checkpoints, labelling, main, train, training, writers
+from ptlr_jax import main
 from ptlr_jax.data import simulated
-from ptlr_jax.errors import Diverged
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.io import checkpoints, metrics_log, storage
+from ptlr_jax.method import label_quality
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.runs import label_phases
+from ptlr_jax.runtime.errors import Diverged
+from ptlr_jax.training import train_loop, train_step, trainer
 
 SMALL = (
   "--config.ptlr.stages=1",
@@ -31,7 +35,9 @@ EARLY = (  # one stream, and no other branch: it compiles in no time
 
 def _start(directory, *overrides):
   config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
-  main.run(["main", config, f"--workdir={directory}", *SMALL, *overrides])
+  main.run_command(
+    ["main", config, f"--workdir={directory}", *SMALL, *overrides]
+  )
 
 
 def _features(monkeypatch, change):
@@ -71,11 +77,11 @@ def test_extreme_features_train_to_finite_numbers(
 ):
   _features(monkeypatch, change)
   _start(tmp_path)
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl").read()
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl").read()
   values = [x for line in log for x in line.values() if not isinstance(x, str)]
   assert len(values) > 50
   assert np.isfinite(values).all()
-  results = writers.read_json(tmp_path / "detections.json")["results"]
+  results = storage.read_json(tmp_path / "detections.json")["results"]
   scores = [d["score"] for found in results.values() for d in found]
   assert np.isfinite(scores).all()
 
@@ -95,7 +101,7 @@ def test_features_too_large_for_float32_stop_with_their_videos(
 
 def _spoilt(monkeypatch, seed, step):
   """Features of a batch of a seed are NaN, as from a disk that goes bad."""
-  begin = training.Training.batches
+  begin = trainer.Trainer.batches
 
   def spoilt(self, start):
     batch_at = begin(self, start)
@@ -109,20 +115,20 @@ def _spoilt(monkeypatch, seed, step):
 
     return at
 
-  monkeypatch.setattr(training.Training, "batches", spoilt)
+  monkeypatch.setattr(trainer.Trainer, "batches", spoilt)
 
 
 def test_nan_stops_with_interval_videos_and_the_last_good_checkpoint(
   monkeypatch, tmp_path
 ):
   _spoilt(monkeypatch, 0, 3)
-  drawn, drew = [], training.batches.drawn
+  drawn, drew = [], trainer.batches.drawn
 
   def noted(*args, **how):
     drawn.extend(drew(*args, **how))
     return drawn
 
-  monkeypatch.setattr(training.batches, "drawn", noted)
+  monkeypatch.setattr(trainer.batches, "drawn", noted)
   with pytest.raises(Diverged) as caught:
     _start(tmp_path)
   said = str(caught.value)
@@ -151,7 +157,7 @@ def test_of_seeds_at_once_the_one_that_is_not_finite_is_named(
 
 def test_a_parameter_that_is_not_finite_is_never_saved(monkeypatch, tmp_path):
   """Its losses were finite: the last update itself went wrong."""
-  fit = train.fit
+  fit = train_loop.run_updates
 
   def last_update_wrong(state, step_fn, *args, **how):
     def step(state, batch, key):
@@ -162,11 +168,11 @@ def test_a_parameter_that_is_not_finite_is_never_saved(monkeypatch, tmp_path):
     return fit(state, step, *args, **how)
 
   def jax_where_last(last, params):
-    return train.jax.tree.map(
-      lambda x: train.jnp.where(last, train.jnp.inf, x), params
+    return train_step.jax.tree.map(
+      lambda x: train_step.jnp.where(last, train_step.jnp.inf, x), params
     )
 
-  monkeypatch.setattr(train, "fit", last_update_wrong)
+  monkeypatch.setattr(train_loop, "run_updates", last_update_wrong)
   with pytest.raises(Diverged, match=r"parameters, or moments .* at step 4"):
     _start(tmp_path)
   assert checkpoints.steps(tmp_path / "checkpoints" / "ilg") == [2]
@@ -175,7 +181,7 @@ def test_a_parameter_that_is_not_finite_is_never_saved(monkeypatch, tmp_path):
 def test_of_seeds_at_once_the_one_with_such_a_parameter_is_named(
   monkeypatch, tmp_path, capsys
 ):
-  check, calls = train.check_state, []
+  check, calls = train_loop.check_state, []
 
   def second_is_bad(state, step):
     calls.append(step)
@@ -183,7 +189,7 @@ def test_of_seeds_at_once_the_one_with_such_a_parameter_is_named(
       raise Diverged(f"parameters not finite at step {step}", step)
     check(state, step)
 
-  monkeypatch.setattr(train, "check_state", second_is_bad)
+  monkeypatch.setattr(train_loop, "check_state", second_is_bad)
   with pytest.raises(Diverged):
     _start(tmp_path, "--config.seeds=2", *EARLY)
   together, *_ = [
@@ -202,8 +208,8 @@ def _labels(frames, columns=3):
 
 
 def gaps(labels, data):
-  tally = labelling.tally(labels, data.train, len(data.classes))
-  return labelling.gaps(tally, data)
+  tally = label_quality.tally_labels(labels, data.train, len(data.classes))
+  return label_quality.label_gaps(tally, data)
 
 
 def test_what_labels_leave_without_a_frame_is_said():
@@ -239,7 +245,8 @@ def test_a_run_without_any_label_says_so_and_trains_nothing(tmp_path, capsys):
     assert f"{phase}          no video has a labelled frame: nothing to" in said
     assert (tmp_path / "checkpoints" / phase / "final").is_dir()
   phases = {
-    x["phase"] for x in writers.MetricsLog(tmp_path / "metrics.jsonl").read()
+    x["phase"]
+    for x in metrics_log.MetricsLog(tmp_path / "metrics.jsonl").read()
   }
   assert not phases & {"ots-1", "rts-1"}
   assert (tmp_path / "metrics.json").exists()
@@ -249,7 +256,7 @@ def test_batches_without_a_labelled_frame_are_counted_and_said(
   monkeypatch, tmp_path, capsys
 ):
   """One video of six is labelled, and a batch is one video."""
-  initial, calls = labelling.initial, []
+  initial, calls = label_phases.initial_labels, []
 
   def of_one(*args):
     calls.append(args)
@@ -258,14 +265,14 @@ def test_batches_without_a_labelled_frame_are_counted_and_said(
       found if len(calls) == 1 else PseudoLabels(*map(np.zeros_like, found))
     ]
 
-  monkeypatch.setattr(labelling, "initial", of_one)
+  monkeypatch.setattr(label_phases, "initial_labels", of_one)
   one = (f"--config.{net}.batch_size=1" for net in ("ots", "rts"))
   _start(tmp_path, *one, "--config.ots.steps=6", "--config.rts.steps=6")
   said = capsys.readouterr().out
   assert "labels-0       5 of 6 videos have no labelled frame" in said
   for phase in ("ots-1", "rts-1"):
     assert f"{phase}          5 batches had no labelled frame: they" in said
-  lines = writers.MetricsLog(tmp_path / "metrics.jsonl").read()
+  lines = metrics_log.MetricsLog(tmp_path / "metrics.jsonl").read()
   losses = [x["loss"] for x in lines if x["phase"] in ("ots-1", "rts-1")]
   assert len(losses) == 6
   assert np.isfinite(losses).all()

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.data.object_arrays: pickles are followed, never run."""
+"""Tests of ptlr_jax.data.files.pickled: pickles are followed, never run."""
 
 import builtins
 import os
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ptlr_jax.data.object_arrays import read_npy
-from ptlr_jax.data.stored_arrays import StoredArray, stored_npy
+from ptlr_jax.data.files.arrays import StoredArray, stored_npy
+from ptlr_jax.data.files.pickled import read_npy
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 THUMOS14 = SHARED / "thumos14_wtalc" / "Thumos14reduced-Annotations"
@@ -482,7 +482,7 @@ HOSTILE = {
   "dotted module": (_text("builtins") + _text("bytes.join") + b"\x93.", "join"),
   "no name": (b"]]\x93.", "the name of a global"),
   "names in a list": (b"](cos\nsystem\ne.", "os.system"),
-  "a class": (b"cptlr_jax.data.stored_arrays\nStoredArray\n.", "StoredArray"),
+  "a class": (b"cptlr_jax.data.files.arrays\nStoredArray\n.", "StoredArray"),
   "matrix": (RECONSTRUCT + b"cnumpy\nmatrix\n.", "numpy.matrix"),
   "loads": (b"c_pickle\nloads\n.", "_pickle.loads"),
   "frombuffer": (b"cnumpy.core.numeric\n_frombuffer\n.", "_frombuffer"),

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from ptlr_jax.optimizer import adam
+from ptlr_jax.training.train_step import adam
 
 
 def params_and_gradients(steps):

@@ -15,7 +15,7 @@ from stage_batches import (
   predict_of,
 )
 
-from ptlr_jax import losses
+from ptlr_jax.method import losses
 from ptlr_jax.models.rts import NetworkRTS, combine
 
 

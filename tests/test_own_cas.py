@@ -9,22 +9,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ptlr_jax import (
-  dump_cas,
-  exported,
-  identity,
-  main,
-  own_cas,
-  phases,
-  provenance,
-  pseudo_labels,
-  settings,
-  tables,
-  trained,
-  writers,
-)
-from ptlr_jax.data.annotations import Dataset, Video
-from ptlr_jax.errors import InputError
+from ptlr_jax import dump_cas, main, tables
+from ptlr_jax.cli import config_checks
+from ptlr_jax.data.dataset import Dataset, Video
+from ptlr_jax.inference import model_file, run_model
+from ptlr_jax.io import storage
+from ptlr_jax.method import cas_space
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.training import external_cas
+from ptlr_jax.workdir import identity, phases, provenance
 from tests import tiny_config
 from tests.trained_fixture import configuration
 
@@ -44,12 +38,12 @@ STAGES = (
 @pytest.fixture(scope="module", autouse=True)
 def _jax_stays_as_it_is():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ptlr_jax.startup.settle", lambda config: None)
+    patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
     yield
 
 
 def _run(workdir: Path, *flags: str) -> Path:
-  main.run(["main", CONFIG, f"--workdir={workdir}", *STAGES, *flags])
+  main.run_command(["main", CONFIG, f"--workdir={workdir}", *STAGES, *flags])
   return workdir
 
 
@@ -59,14 +53,16 @@ def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("own_cas")
   _run(folder / "run")
   out = f"--output={folder / 'dump'}"
-  dump_cas.run(["dump", CONFIG, f"--workdir={folder / 'run'}", *STAGES, out])
+  dump_cas.run_command(
+    ["dump", CONFIG, f"--workdir={folder / 'run'}", *STAGES, out]
+  )
   _run(folder / "again", f"--config.ptlr.cas={folder / 'dump'}")
   return folder
 
 
 def _params(run: Path, phase: str) -> dict[str, np.ndarray]:
   path = run / "checkpoints" / phase / "final"
-  return exported.flattened(ocp.StandardCheckpointer().restore(path))
+  return model_file.flatten_params(ocp.StandardCheckpointer().restore(path))
 
 
 # A run from CASs.
@@ -86,10 +82,10 @@ def test_a_run_from_the_ilgs_own_cass_ends_as_the_run_itself(folder):
     assert ours.keys() == theirs.keys()
     for key, x in ours.items():
       np.testing.assert_array_equal(x, theirs[key])
-  results = [writers.read_json(d / "detections.json") for d in (run, again)]
+  results = [storage.read_json(d / "detections.json") for d in (run, again)]
   assert results[0] == results[1]
   assert any(results[0]["results"].values())
-  metrics = [writers.read_json(d / "metrics.json") for d in (run, again)]
+  metrics = [storage.read_json(d / "metrics.json") for d in (run, again)]
   assert list(metrics[1]["stages"]) == ["cas", "stage-1"]
   for key in ("mAP", "averages", "per_class", "pseudo_labels"):
     assert metrics[0][key] == metrics[1][key]
@@ -100,12 +96,12 @@ def test_a_run_from_the_ilgs_own_cass_ends_as_the_run_itself(folder):
 
 
 def test_the_digest_of_the_cass_is_of_what_the_run_was_made_with(folder):
-  (start,) = provenance.read(folder / "again")
+  (start,) = provenance.read_starts(folder / "again")
   assert len(start["data"]["cas"]) == 64
-  made_with = writers.read_json(folder / "again" / "metrics.json")["made_with"]
+  made_with = storage.read_json(folder / "again" / "metrics.json")["made_with"]
   assert made_with[0]["data"]["cas"] == start["data"]["cas"]
-  assert "cas" not in provenance.read(folder / "run")[0]["data"]
-  said = writers.read_json(folder / "again" / "config.json")
+  assert "cas" not in provenance.read_starts(folder / "run")[0]["data"]
+  said = storage.read_json(folder / "again" / "config.json")
   assert said["ptlr"]["cas"] == "dump"  # no place of this machine
 
 
@@ -146,26 +142,28 @@ def test_the_ilg_is_no_phase_and_everything_hangs_on_the_cass():
     *("labels-0", "ots-1", "labels-1-ots", "rts-1", "labels-1-rts"),
     *("detect", "evaluate"),
   ]
-  assert phases.trained(config) == ("ots", "rts")
-  ours = phases.fingerprints(config)
+  assert phases.trained_networks(config) == ("ots", "rts")
+  ours = identity.fingerprints(config)
   for change in (
     {"ptlr.cas_values": "logit"},
     {"ptlr.cas_resample": True},
     {"ptlr.cas": ""},
   ):
-    others = phases.fingerprints(configuration(**{"ptlr.cas": "DIR", **change}))
+    others = identity.fingerprints(
+      configuration(**{"ptlr.cas": "DIR", **change})
+    )
     same = {n for n in ours if ours[n] == others.get(n)}
     assert not same, change
-  moved = phases.fingerprints(configuration(**{"ptlr.cas": "ELSEWHERE"}))
+  moved = identity.fingerprints(configuration(**{"ptlr.cas": "ELSEWHERE"}))
   assert ours == moved  # the digest says whether they are the same
 
 
 def test_what_needs_an_ilg_refuses_the_run_in_a_line(folder, tmp_path):
   with pytest.raises(InputError, match=r"expected a run with an ILG, came one"):
-    trained.from_workdir(folder / "again")
+    run_model.model_from_workdir(folder / "again")
   flag = f"--config.ptlr.cas={folder / 'dump'}"
   with pytest.raises(InputError, match=r"--config\.ptlr\.cas: expected none"):
-    tables.run(["tables", CONFIG, f"--workdir={tmp_path / 't'}", flag])
+    tables.run_command(["tables", CONFIG, f"--workdir={tmp_path / 't'}", flag])
   argv = ["dump", CONFIG, f"--output={tmp_path / 'out'}"]
   for workdir, more, said in (
     (folder / "again", (flag,), r"ptlr\.cas=.*: expected a run with an ILG"),
@@ -173,16 +171,16 @@ def test_what_needs_an_ilg_refuses_the_run_in_a_line(folder, tmp_path):
     (folder / "run", ("--config.seed=3",), r"run of another configuration"),
   ):
     with pytest.raises(InputError, match=said):
-      dump_cas.run([*argv, f"--workdir={workdir}", *STAGES, *more])
+      dump_cas.run_command([*argv, f"--workdir={workdir}", *STAGES, *more])
   assert not (tmp_path / "out").exists()
   with pytest.raises(InputError, match=r"--output: expected a folder, got"):
-    dump_cas.run([*argv[:2], f"--workdir={folder / 'run'}"])
+    dump_cas.run_command([*argv[:2], f"--workdir={folder / 'run'}"])
 
 
 def test_uniform_sampling_is_refused_beside_them():
   changes = {"ptlr.cas": "DIR", "predict.sampling": "uniform"}
   with pytest.raises(InputError, match=r"predict\.sampling: expected own"):
-    settings.check(configuration(**changes))
+    config_checks.check_config(configuration(**changes))
 
 
 @pytest.mark.parametrize(
@@ -211,11 +209,11 @@ def _said(
   scores f[C])."""
   for video in ("v", "w"):
     np.savez(tmp_path / f"{video}.npz", **arrays)
-  cas = own_cas.opened(str(tmp_path), values, resample, 2, DATA)
-  own_cas.opened.cache_clear()
+  cas = external_cas.open_cas_folder(str(tmp_path), values, resample, 2, DATA)
+  external_cas.open_cas_folder.cache_clear()
   ((i, out),) = cas.asking([VIDEO], leave_out=("logits",))
   assert i == 0
-  soft = isinstance(out["logits"], pseudo_labels.Probabilities)
+  soft = isinstance(out["logits"], cas_space.Probabilities)
   return out["logits"]["cas"], soft, out["scores"]["cas"][:-1]
 
 
@@ -226,12 +224,12 @@ def test_probabilities_are_used_as_they_are(tmp_path):
   np.testing.assert_allclose(cas[:, C], [0.1, 0.5, 0.6, 0.2], rtol=1e-6)
   # k = 4 // 2 highest of each class.
   np.testing.assert_allclose(scores, [0.7, 0.55], rtol=1e-6)
-  logits = pseudo_labels.Probabilities(cas=cas)
+  logits = cas_space.Probabilities(cas=cas)
   for space in ("softmax", "raw"):
-    same = pseudo_labels.fused_cas(logits, {}, space)
+    same = cas_space.fused_cas(logits, {}, space)
     np.testing.assert_array_equal(same, cas)
-  stretched = pseudo_labels.fused_cas(logits, {}, "softmax_minmax")
-  np.testing.assert_array_equal(stretched, pseudo_labels.minmax(cas))
+  stretched = cas_space.fused_cas(logits, {}, "softmax_minmax")
+  np.testing.assert_array_equal(stretched, cas_space.minmax(cas))
 
 
 def test_attention_weighs_the_actions(tmp_path):
@@ -251,13 +249,13 @@ def test_logits_with_a_background_column_are_as_the_ilgs(tmp_path):
   assert not soft
   assert cas.dtype == np.float32
   np.testing.assert_array_equal(cas, logits)
-  means = pseudo_labels.softmax(np.array([2.5, 2.0, 3.5]))
+  means = cas_space.softmax(np.array([2.5, 2.0, 3.5]))
   np.testing.assert_allclose(scores, means[:C], rtol=1e-6)
   weighed, soft, _ = _said(
     tmp_path, "logit", cas=logits, attention=np.full(T, 0.5)
   )
   assert soft
-  half = pseudo_labels.softmax(logits)[:, :C] / 2
+  half = cas_space.softmax(logits)[:, :C] / 2
   np.testing.assert_allclose(weighed[:, :C], half, rtol=1e-6)
 
 
@@ -277,11 +275,11 @@ def test_columns_come_into_the_order_of_the_data(tmp_path):
   np.testing.assert_array_equal(cas[:, :C], CAS)
   assert (cas[:, C] == 0.5).all()
   np.testing.assert_allclose(scores, [0.7, 0.2])
-  (tmp_path / own_cas.CLASSES).write_text("b\na\n\n")
+  (tmp_path / external_cas.CLASSES).write_text("b\na\n\n")
   cas, _, scores = _said(tmp_path, **how)
   np.testing.assert_array_equal(cas[:, :C], CAS)
   np.testing.assert_allclose(scores, [0.7, 0.2])
-  (tmp_path / own_cas.CLASSES).write_text("b\nc\n")
+  (tmp_path / external_cas.CLASSES).write_text("b\nc\n")
   with pytest.raises(InputError, match=r"classes\.txt: .* without a, with c;"):
     _said(tmp_path, **how)
 
@@ -335,17 +333,19 @@ def test_a_file_that_cannot_be_used_is_a_line(fault, tmp_path):
 def test_all_files_are_looked_at_in_one_pass(tmp_path):
   np.savez(tmp_path / "v.npz", cas=CAS[:, :1])
   with pytest.raises(InputError) as caught:
-    own_cas.opened(str(tmp_path), "probability", False, 8, DATA)
+    external_cas.open_cas_folder(str(tmp_path), "probability", False, 8, DATA)
   wrong, missing = caught.value.problems
   assert wrong.startswith(f"{tmp_path / 'v.npz'}: cas: expected shape")
   assert missing.startswith(
     f"{tmp_path / 'w.npz'}: expected the CAS of video w"
   )
   with pytest.raises(InputError, match=r"ptlr\.cas=.*none: expected a folder"):
-    own_cas.opened(str(tmp_path / "none"), "probability", False, 8, DATA)
+    external_cas.open_cas_folder(
+      str(tmp_path / "none"), "probability", False, 8, DATA
+    )
   (tmp_path / "v.npz").write_bytes(b"no zip")
   with pytest.raises(InputError, match=r"v\.npz: expected an \.npz file of pl"):
-    own_cas.opened(str(tmp_path), "probability", False, 8, DATA)
+    external_cas.open_cas_folder(str(tmp_path), "probability", False, 8, DATA)
 
 
 def test_the_digest_hangs_on_every_array(tmp_path):
@@ -360,11 +360,13 @@ def test_the_digest_hangs_on_every_array(tmp_path):
   for arrays in cases:
     for video in files:
       np.savez(tmp_path / f"{video}.npz", **arrays)
-    own_cas.opened.cache_clear()
-    cas = own_cas.opened(str(tmp_path), "probability", False, 8, DATA)
+    external_cas.open_cas_folder.cache_clear()
+    cas = external_cas.open_cas_folder(
+      str(tmp_path), "probability", False, 8, DATA
+    )
     found.add(cas.digest)
   assert len(found) == 5
-  own_cas.opened.cache_clear()
+  external_cas.open_cas_folder.cache_clear()
 
 
 # Configurations of before.
@@ -372,13 +374,13 @@ def test_the_digest_hangs_on_every_array(tmp_path):
 
 def test_a_configuration_of_an_earlier_version_means_what_it_meant():
   config = tiny_config.get_config()
-  whole = settings.completed(config)
+  whole = config_tree.completed(config)
   assert whole.to_dict() == config.to_dict()
   with config.unlocked():
     del config.plugins, config.ptlr.cas, config.ilg.network
     del config.ilg.loss.scale_losses
-  assert settings.completed(config).to_dict() == whole.to_dict()
+  assert config_tree.completed(config).to_dict() == whole.to_dict()
   js = {"js": 1.0}
   config.ilg.loss.scale_losses = js
-  assert settings.completed(config).ilg.loss.scale_losses.to_dict() == js
-  assert exported.networks_of(whole, 0) == ("ilg",)
+  assert config_tree.completed(config).ilg.loss.scale_losses.to_dict() == js
+  assert model_file.networks_of(whole, 0) == ("ilg",)

@@ -16,7 +16,7 @@ from documents import ROOT
 
 import ptlr_jax
 from configs import base, simulated
-from ptlr_jax import command_line, configurations
+from ptlr_jax.cli import command_line, config_files
 
 DECLARED = configparser.ConfigParser()
 DECLARED.read(ROOT / "setup.cfg")
@@ -171,9 +171,9 @@ def test_a_wheel_has_its_configurations(files, config, tmp_path):
     (here / name).write_text(text)
   here.mkdir(exist_ok=True)
   code = (
-    "import sys; from ptlr_jax import command_line, configurations\n"
+    "import sys; from ptlr_jax.cli import command_line, config_files\n"
     "found = command_line.parse(sys.argv).config\n"
-    "print(found.seed, configurations.folder())\n"
+    "print(found.seed, config_files.folder())\n"
     "print([p for p in sys.path if p.endswith('ptlr_jax')])"
   )
   done = subprocess.run(
@@ -193,4 +193,4 @@ def _libraries() -> Path:
 
 
 def test_the_folder_of_a_checkout_is_its_own():
-  assert configurations.folder() == ROOT / "configs"
+  assert config_files.folder() == ROOT / "configs"

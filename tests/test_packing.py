@@ -9,8 +9,8 @@ from stage_batches import QUICK
 
 from configs import base
 from ptlr_jax.data import batches, packing
-from ptlr_jax.data.annotations import Video
-from ptlr_jax.stages import STAGES
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.method.registry import STAGES
 
 LENGTHS = (1, 7, 8, 9, 16, 40, 25)
 CLASSES, ALIGN = 3, 8

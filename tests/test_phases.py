@@ -3,7 +3,7 @@
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import phases
+from ptlr_jax.workdir import identity, phases
 from tests import tiny_config
 
 
@@ -16,8 +16,8 @@ def _config(**changes):
 
 def _changed(**changes):
   """The names that a change of settings makes anew."""
-  old = phases.fingerprints(_config())
-  new = phases.fingerprints(_config(**changes))
+  old = identity.fingerprints(_config())
+  new = identity.fingerprints(_config(**changes))
   return {n for n in old.keys() | new.keys() if old.get(n) != new.get(n)}
 
 
@@ -69,18 +69,18 @@ def test_a_setting_makes_anew_what_hangs_on_it(changes, anew):
 
 def test_every_phase_but_detection_and_evaluation_has_a_fingerprint():
   config = _config()
-  found = phases.fingerprints(config)
+  found = identity.fingerprints(config)
   names = [p.name for p in phases.phases(config)]
   assert set(names) - found.keys() == {"detect", "evaluate"}
   assert found.keys() - set(names) == {
-    f"detections/{row}" for row in phases.rows(config)
+    f"detections/{row}" for row in phases.table_rows(config)
   }
   assert len(set(found.values())) == len(found)
 
 
 def test_ots_alone_shares_its_first_stage_with_the_whole():
-  whole = phases.fingerprints(_config())
-  alone = phases.fingerprints(_config(ptlr__networks=("ots",)))
+  whole = identity.fingerprints(_config())
+  alone = identity.fingerprints(_config(ptlr__networks=("ots",)))
   same = {name for name in alone if alone[name] == whole.get(name)}
   assert same == {
     "ilg",

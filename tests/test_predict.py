@@ -12,18 +12,12 @@ import numpy as np
 import pytest
 
 import ptlr_jax
-from ptlr_jax import (
-  detected,
-  export,
-  exported,
-  predict,
-  storage,
-  trained,
-  writers,
-)
-from ptlr_jax.data import description
-from ptlr_jax.errors import InputError
+from ptlr_jax import export, predict
+from ptlr_jax.data import dataset
 from ptlr_jax.features import extraction
+from ptlr_jax.inference import api, model_file, run_model, video_detections
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import InputError
 from tests.trained_fixture import configuration, leave_run, results_of
 
 pytest.importorskip("safetensors", reason="model files need safetensors")
@@ -32,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +45,11 @@ def run(tmp_path_factory):
 
 
 def _export(*flags):
-  export.run(["", *flags])
+  export.run_command(["", *flags])
 
 
 def _predict(*flags):
-  predict.run(["", "--pictures=none", *flags])
+  predict.run_command(["", "--pictures=none", *flags])
 
 
 def _line(function, *flags):
@@ -92,7 +86,7 @@ def test_test_videos_get_the_detections_of_the_run(run, tmp_path, kind):
 
 def test_a_video_alone_gets_the_same(run):
   expected = results_of(run / "run")
-  model = predict.load(run / "elsewhere" / "model.safetensors")
+  model = api.load_model(run / "elsewhere" / "model.safetensors")
   for video, entry in expected.items():
     paths = {s: run / "features" / s / f"{video}.npy" for s in ("rgb", "flow")}
     found = ptlr_jax.predict(model, **paths)
@@ -126,10 +120,10 @@ def test_the_results_are_scored_as_any_results_file(run, tmp_path):
 def test_an_earlier_stage_can_be_had(run, tmp_path):
   path = tmp_path / "ilg.safetensors"
   _export(f"--workdir={run / 'run'}", f"--output={path}", "--stage=0")
-  model = predict.load(path)
+  model = api.load_model(path)
   assert list(model.params) == ["ilg"]
   found = ptlr_jax.predict(model, features=run / "features")
-  expected = writers.read_json(run / "run" / "detections" / "ilg.json")
+  expected = storage.read_json(run / "run" / "detections" / "ilg.json")
   for one in found:
     assert _text(one.results()) == _text(expected["results"][one.video])
 
@@ -171,20 +165,20 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
   labels = ["video,label", f"{names[0]},run", f"{names[1]},jump"]
   (root / "labels.csv").write_text("\n".join(labels))
   (root / "geometry.json").write_text('{"fps": 30, "stride": 8, "window": 8}')
-  from ptlr_jax.data.loading import load
+  from ptlr_jax.runs.dataset import load_dataset
 
   given = {
     **{"data.root": str(root), "data.layout": "auto", "data.width": 0},
     **{"ilg.streams": ("rgb",), "ilg.batch_size": 2},
   }
   config = configuration(**given)
-  leave_run(tmp_path / "run", config, load(config.data))
+  leave_run(tmp_path / "run", config, load_dataset(config.data))
   model = tmp_path / "model.safetensors"
   # Which classes an earlier version learned only its data set can say.
   path = tmp_path / "run" / "provenance.json"
-  starts = writers.read_json(path)["starts"]
+  starts = storage.read_json(path)["starts"]
   old = [{k: v for k, v in s.items() if k != "learned_from"} for s in starts]
-  writers.write_json(path, {"starts": old})
+  storage.write_json(path, {"starts": old})
   flags = (f"--workdir={tmp_path / 'run'}", f"--output={model}")
   assert "pass --source=ROOT" in _line(_export, *flags)
   _export(*flags, f"--source={root}")
@@ -205,7 +199,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
 def test_classes_are_those_that_the_run_has_noted(run, tmp_path):
   shutil.copytree(run / "run", tmp_path / "run")
   path = tmp_path / "run" / "provenance.json"
-  starts = writers.read_json(path)["starts"]
+  starts = storage.read_json(path)["starts"]
   noted = {
     "classes": ["x", "y", "z"],
     "widths": {"rgb": 8, "flow": 8},
@@ -213,8 +207,8 @@ def test_classes_are_those_that_the_run_has_noted(run, tmp_path):
     "simulated": True,
   }
   starts[-1]["learned_from"] = noted
-  writers.write_json(path, {"starts": starts})
-  model = predict.load(tmp_path / "run")
+  storage.write_json(path, {"starts": starts})
+  model = api.load_model(tmp_path / "run")
   assert model.classes == ("x", "y", "z")
   assert model.geometry["stride"] == 4.0
   assert [set(x) & {"learned_from", "time"} for x in model.made_with] == [set()]
@@ -224,7 +218,7 @@ def test_what_is_noted_of_a_data_set_is_what_prediction_needs():
   from ptlr_jax.data import simulated
 
   data = simulated.simulate(width=5, train_videos=4, test_videos=1)
-  assert description.of(data) == {
+  assert dataset.describe_dataset(data) == {
     "classes": list(data.classes),
     "widths": {"rgb": 5, "flow": 5},
     "geometry": {"fps": 25.0, "stride": 16.0, "window": 16.0, "offset": 0.0},
@@ -238,7 +232,7 @@ def test_every_video_gets_its_timeline(run, tmp_path):
   truth = f"video,label,start,end\n{names[0]},action_1,1.5,4\n"
   (tmp_path / "truth.csv").write_text(truth)
   flags = _flags(run, tmp_path, ground_truth=tmp_path / "truth.csv")
-  predict.run(["", *flags, "--pictures=svg"])
+  predict.run_command(["", *flags, "--pictures=svg"])
   pictures = {p.stem: p.read_text() for p in (tmp_path / "out").glob("*.svg")}
   assert pictures.keys() == set(names)
   assert [n for n in names if ">ground truth<" in pictures[n]] == names[:1]
@@ -248,11 +242,11 @@ def test_every_video_gets_its_timeline(run, tmp_path):
 def test_without_matplotlib_there_are_detections_and_a_note(
   run, tmp_path, monkeypatch, capsys
 ):
-  monkeypatch.setitem(sys.modules, "ptlr_jax.timeline", None)
-  monkeypatch.delattr("ptlr_jax.timeline", raising=False)
+  monkeypatch.setitem(sys.modules, "ptlr_jax.inference.timeline", None)
+  monkeypatch.delattr("ptlr_jax.inference.timeline", raising=False)
   monkeypatch.setitem(sys.modules, "matplotlib", None)
-  monkeypatch.delitem(sys.modules, "ptlr_jax.timeline")
-  predict.run(["", *_flags(run, tmp_path)])
+  monkeypatch.delitem(sys.modules, "ptlr_jax.inference.timeline")
+  predict.run_command(["", *_flags(run, tmp_path)])
   assert "no pictures: timelines need the package" in capsys.readouterr().out
   assert results_of(tmp_path / "out") == results_of(run / "run")
   assert not list((tmp_path / "out").glob("*.png"))
@@ -263,7 +257,7 @@ def test_without_matplotlib_there_are_detections_and_a_note(
 
 @pytest.fixture(scope="module")
 def model(run):
-  return predict.load(run / "elsewhere" / "model.safetensors")
+  return api.load_model(run / "elsewhere" / "model.safetensors")
 
 
 def _features(run):
@@ -273,7 +267,7 @@ def _features(run):
 
 def test_what_is_found_is_what_a_notebook_wants(run, model, tmp_path):
   found = ptlr_jax.predict(model, **_features(run))
-  assert isinstance(found, detected.Detected)
+  assert isinstance(found, video_detections.VideoDetections)
   assert list(found.cas) == ["ilg", "ots", "rts"]
   for cas in found.cas.values():
     assert cas.shape == (len(found.times), len(model.classes) + 1)
@@ -286,7 +280,7 @@ def test_what_is_found_is_what_a_notebook_wants(run, model, tmp_path):
   found.to_csv(tmp_path / "a.csv")
   found.to_json(tmp_path / "a.json")
   assert (tmp_path / "a.csv").read_text().count("\n") == len(scores) + 1
-  written = writers.read_json(tmp_path / "a.json")["results"]
+  written = storage.read_json(tmp_path / "a.json")["results"]
   assert written == {"video": found.results()}
 
 
@@ -481,7 +475,9 @@ def test_a_mistake_in_an_export_is_a_line(run, tmp_path, flags, what):
 
 
 def test_a_model_of_other_shapes_is_refused(run, model, tmp_path):
-  exported.write(tmp_path / "m.safetensors", model._replace(classes=("a", "b")))
+  model_file.write_model(
+    tmp_path / "m.safetensors", model._replace(classes=("a", "b"))
+  )
   line = _line(
     _predict, *_flags(run, tmp_path, model=tmp_path / "m.safetensors")
   )
@@ -551,7 +547,7 @@ def towers(monkeypatch, model):
   params = {
     net: jax.tree.map(
       lambda x: rng.normal(0, 0.1, x.shape).astype(np.float32),
-      trained.shapes_of(net, wide),
+      run_model.shapes_of(net, wide),
     )
     for net in model.params
   }
@@ -579,7 +575,7 @@ def test_a_video_file_is_seen_through_the_towers(towers, tmp_path):
 
 
 def test_a_folder_of_videos_leaves_features_and_tells_the_bad(towers, tmp_path):
-  exported.write(tmp_path / "m.safetensors", towers[0])
+  model_file.write_model(tmp_path / "m.safetensors", towers[0])
   (tmp_path / "clips").mkdir()
   for name in ("a.mp4", "bad.mp4", "bb.MKV", "notes.txt"):
     (tmp_path / "clips" / name).touch()
@@ -610,7 +606,7 @@ def test_a_folder_without_videos_is_refused(towers, tmp_path):
 
 
 def test_a_video_and_features_of_one_name_are_refused(towers, tmp_path):
-  exported.write(tmp_path / "m.safetensors", towers[0])
+  model_file.write_model(tmp_path / "m.safetensors", towers[0])
   np.save(tmp_path / "a.npy", np.ones((4, 2048), np.float32))
   (tmp_path / "a.mp4").touch()
   weights = [f"--{name}={path}" for name, path in WEIGHTS.items()]

@@ -16,9 +16,9 @@ from basnet_fixture import edit_entry, read_root, tiny_videos, write_basnet
 from layout_fixture import CLASSES, tiny_splits, write_own, write_wtalc
 
 from ptlr_jax import prepare
-from ptlr_jax.data import builders, prepared
-from ptlr_jax.data.source import ReadOptions
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.tfds import builders, prepared
+from ptlr_jax.runtime.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 WIDE: dict[str, Any] = {"num_segments": 64, "width": 64}  # 32 kB a video
@@ -31,12 +31,14 @@ def root(tmp_path):
 
 
 def _prepare(root, out, *flags):
-  prepare.run(["prepare", f"--source={root}", f"--data_dir={out}", *flags])
-  return prepared.find(out)
+  prepare.run_command(
+    ["prepare", f"--source={root}", f"--data_dir={out}", *flags]
+  )
+  return prepared.find_prepared(out)
 
 
 def _load(folder, **options):
-  return prepared.load(ReadOptions(str(folder), "prepared", **options))
+  return prepared.load_prepared(ReadOptions(str(folder), "prepared", **options))
 
 
 def _same(one, other):
@@ -190,13 +192,13 @@ def test_processes_change_no_byte(root, tmp_path):
   two = _single_shards(root, tmp_path / "two", jobs=2)
   assert _digests(one) == _digests(two)
   assert len(_digests(one)) == 12
-  assert prepared.verify(two) == []
+  assert prepared.verify_prepared(two) == []
 
 
 KILLED = """
 import os, signal, sys
 from ptlr_jax import prepare
-from ptlr_jax.data import builders
+from ptlr_jax.data.tfds import builders
 
 left = int(sys.argv.pop(1))
 write = builders._write_shard
@@ -229,7 +231,7 @@ def test_a_killed_preparation_goes_on(root, tmp_path, monkeypatch, moment):
     [sys.executable, "-c", KILLED, str(moment), *flags], cwd=ROOT, check=False
   )
   assert done.returncode == -signal.SIGKILL
-  assert not prepared.find(out)
+  assert not prepared.find_prepared(out)
   (staging,) = (out / "own").glob(".*.part")
   staged = {p: p.stat().st_mtime_ns for p in staging.glob("own-*")}
   assert len(staged) == moment
@@ -266,8 +268,8 @@ def test_two_at_once_make_one_data_set(root, tmp_path):
   ]
   said = [process.communicate() for process in both]
   assert [process.returncode for process in both] == [0, 0], said
-  (folder,) = prepared.find(out)
-  assert prepared.verify(folder) == []
+  (folder,) = prepared.find_prepared(out)
+  assert prepared.verify_prepared(folder) == []
   _same(_load(folder), read_root(root))
 
 
@@ -278,9 +280,11 @@ def test_a_stream_that_is_not_finite_is_never_written(root, tmp_path):
   np.save(path, x)
   with pytest.raises(InputError, match="test0001: flow: expected finite"):
     _prepare(root, tmp_path / "out")
-  assert not prepared.find(tmp_path / "out")
+  assert not prepared.find_prepared(tmp_path / "out")
   np.save(path, np.nan_to_num(x))
-  assert prepared.find(tmp_path / "out") != _prepare(root, tmp_path / "out")
+  assert prepared.find_prepared(tmp_path / "out") != _prepare(
+    root, tmp_path / "out"
+  )
 
 
 def test_a_prepared_set_is_not_prepared_again(root, tmp_path):
@@ -290,8 +294,10 @@ def test_a_prepared_set_is_not_prepared_again(root, tmp_path):
 
 
 def test_the_simulated_set(tmp_path, capsys):
-  prepare.run(["prepare", "--layout=simulated", f"--data_dir={tmp_path}"])
-  (folder,) = prepared.find(tmp_path)
+  prepare.run_command(
+    ["prepare", "--layout=simulated", f"--data_dir={tmp_path}"]
+  )
+  (folder,) = prepared.find_prepared(tmp_path)
   assert folder.parts[-3:-1] == ("simulated", "simulated")
   found = _load(folder)
   assert found.simulated
@@ -337,7 +343,7 @@ def test_flipped_bits_are_noticed_or_change_nothing(root, tmp_path):
     damaged = bytearray(raw)
     damaged[place] ^= 1 << int(rng.integers(8))
     shard.write_bytes(damaged)
-    (problem,) = prepared.verify(folder)
+    (problem,) = prepared.verify_prepared(folder)
     assert str(shard) in problem
     try:
       _same(_load(folder), whole)
@@ -355,13 +361,13 @@ def test_a_missing_shard_is_named(root, tmp_path):
   with pytest.raises(InputError, match="expected a sound record"):
     _load(folder)
   with pytest.raises(InputError, match="expected SHA-256"):
-    prepare.run(["prepare", "--check", f"--source={folder}"])
+    prepare.run_command(["prepare", "--check", f"--source={folder}"])
 
 
 def test_check_of_a_prepared_set(root, tmp_path, capsys):
   (folder,) = _prepare(root, tmp_path / "out")
   capsys.readouterr()
-  prepare.run(["prepare", "--check", f"--source={tmp_path / 'out'}"])
+  prepare.run_command(["prepare", "--check", f"--source={tmp_path / 'out'}"])
   said = capsys.readouterr().out
   assert "train: 8 videos" in said
   assert f"{folder}: every shard is as it was written" in said

@@ -13,21 +13,24 @@ from typing import Any
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import links, processes
-from ptlr_jax.group import Group
+from ptlr_jax.runtime import links, processes
+from ptlr_jax.runtime.group import Group
 
 SECONDS = 120  # for what takes a second
 MEMBER = """
 import os, signal, sys, time
 from pathlib import Path
-from ptlr_jax import cluster, errors, interruption, processes
+from ptlr_jax.runtime import cluster
+from ptlr_jax.runtime import errors
+from ptlr_jax.runtime import processes
+from ptlr_jax.runtime import signals
 
 index, count, port, patience, folder, code = sys.argv[1:]
 index, count = int(index), int(count)
 processes.VERDICT, processes.PATIENCE = 0.3, float(patience)
-interruption.GRACE = 0.3
+signals.GRACE = 0.3
 with (
-  interruption.watched(),
+  signals.watched(),
   processes.joined(cluster.Place("127.0.0.1", int(port), count, index)),
 ):
   processes.at_loss(lambda: 1 / 0)
@@ -339,7 +342,7 @@ def _groups(count):
 
 
 def _train(each, loops, steps, every, asked_at, pace) -> Any:
-  """As `train.fit` does for phase after phase; (loop, step) of the end."""
+  """As `train_loop.run_updates` does for phase after phase; (loop, step) of the end."""
   rng = random.Random(f"{each.index} {pace}")
   for loop in range(1, loops + 1):
     each.begin_loop(1)

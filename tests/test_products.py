@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptlr_jax.models import products
-from ptlr_jax.models.products import product
+from ptlr_jax.models import convolution
+from ptlr_jax.models.convolution import product
 
 # What x and the kernel have, beside rows: leading dims, D, F.
 SHAPES = {
@@ -68,7 +68,7 @@ def test_value_and_gradients_equal_a_plain_loop(shape, on, monkeypatch):
   assert_all_close(anew(*problem), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", products.PRECISIONS)
+@pytest.mark.parametrize("precision", convolution.PRECISIONS)
 @pytest.mark.parametrize("outputs", [2, 9])
 def test_vmap_over_both_operands_is_each_by_itself(outputs, precision):
   problem = drawn((3, 2, 4, 6), (3, 6, outputs), (3, 2, 4, outputs))
@@ -127,13 +127,13 @@ def test_values_that_tell_the_precisions_apart():
     (1 + 2**-9, {"float32": 1 + 2**-9, "tf32": 1 + 2**-9, "bf16": 1}),
     (1 + 2**-11, {"float32": 1 + 2**-11, "tf32": 1, "bf16": 1}),
     (1 + 2**-23, {"float32": 1 + 2**-23, "tf32": 1, "bf16": 1}),
-    (1 + 2**-7, dict.fromkeys(products.PRECISIONS, 1 + 2**-7)),
+    (1 + 2**-7, dict.fromkeys(convolution.PRECISIONS, 1 + 2**-7)),
   ]:
-    for precision in products.PRECISIONS:
+    for precision in convolution.PRECISIONS:
       assert rounded_by_hand(precision, value) == expected[precision]
 
 
-@pytest.mark.parametrize("precision", products.PRECISIONS)
+@pytest.mark.parametrize("precision", convolution.PRECISIONS)
 def test_sums_are_accumulated_and_returned_in_float32(precision):
   # 4096 ones and 2^-7: neither bfloat16 nor 10 bits of mantissa hold the sum.
   ones = np.ones(4097, np.float32)
@@ -153,7 +153,7 @@ def test_sums_are_accumulated_and_returned_in_float32(precision):
   assert of_kernel.tolist() == [[expected]]
 
 
-@pytest.mark.parametrize("precision", products.PRECISIONS)
+@pytest.mark.parametrize("precision", convolution.PRECISIONS)
 def test_values_and_gradients_are_the_float32_of_rounded_operands(precision):
   problem = drawn((2, 5, 8), (8, 3), (2, 5, 3))
   found = with_gradients(*problem, precision=precision)

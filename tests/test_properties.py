@@ -19,9 +19,10 @@ from stage_batches import (
 )
 
 from configs import base
-from ptlr_jax import labelling
-from ptlr_jax.data.annotations import Video
-from ptlr_jax.pseudo_labels import softmax
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.method import pseudo_labels
+from ptlr_jax.method.cas_space import softmax
+from ptlr_jax.runs import label_phases
 
 # 21 and its half, 11, are odd: strided filters reach past the end.
 LENGTHS, SIZE, SEEDS = (21, 10, 1), 21, (0, 1, 2)
@@ -194,19 +195,21 @@ def videos():
 
 def allowed(class_filter=True):
   data = [video for video, _ in videos()]
-  return labelling.allowed_classes(data, CLASSES, class_filter)
+  return pseudo_labels.allowed_classes(data, CLASSES, class_filter)
 
 
 def initial(own, **changes):
   outputs = [{"logits": logits} for _, logits in videos()]
   fusion = base.get_config().fusion
-  return labelling.initial(outputs, own, options(changes), fusion)
+  return label_phases.initial_labels(outputs, own, options(changes), fusion)
 
 
 def refine(old, own, theta, stream="rgb", **changes):
   """As if `stream` were the logits of Network-OTS or RTS."""
   outputs = [{"cas": softmax(logits[stream])} for _, logits in videos()]
-  return labelling.refine(outputs, old, own, theta, options(changes))[0]
+  return label_phases.refined_labels(
+    outputs, old, own, theta, options(changes)
+  )[0]
 
 
 def joined(labels):

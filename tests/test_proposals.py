@@ -4,9 +4,9 @@ import numpy as np
 import plain_proposals
 import pytest
 
-from ptlr_jax import proposals as pr
-from ptlr_jax.nms import nms
-from ptlr_jax.upsampling import upsampled
+from ptlr_jax.localization import proposals as pr
+from ptlr_jax.localization.interpolation import upsampled
+from ptlr_jax.localization.nms import nms
 
 
 def upsample(cas, *options):

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.provenance: what a run was made with."""
+"""Tests of ptlr_jax.workdir.provenance: what a run was made with."""
 
 import getpass
 import json
@@ -12,9 +12,11 @@ import jax
 import pytest
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax import compilation, identity, provenance, storage, writers
 from ptlr_jax.data import simulated
-from ptlr_jax.errors import InputError, OtherVersion
+from ptlr_jax.io import disk_space, storage
+from ptlr_jax.runtime import mesh
+from ptlr_jax.runtime.errors import InputError, OtherVersion
+from ptlr_jax.workdir import identity, provenance
 from tests import tiny_config
 from tests.damage import flip
 
@@ -25,7 +27,7 @@ def _made_with(annotations="a" * 64, features: str | None = "f" * 64, seed=0):
 
 
 def _seeds(directory):
-  return [start["seed"] for start in provenance.read(directory)]
+  return [start["seed"] for start in provenance.read_starts(directory)]
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +52,7 @@ def made_with(config, monkeypatch):
   data = simulated.simulate(width=4, **config.data.simulated)
   jax.devices()  # reads the flags only once
   monkeypatch.setenv("XLA_FLAGS", "--xla_a=1 --xla_dump_to=/home/me --xla_b")
-  return provenance.of(config, data, compilation.device())
+  return provenance.made_with(config, data, mesh.device_info())
 
 
 def test_a_run_says_what_it_is_made_with(made_with, config):
@@ -58,7 +60,7 @@ def test_a_run_says_what_it_is_made_with(made_with, config):
     *("packages", "commit", "device", "data", "config", "seed"),
     *("deterministic", "learned_from"),
   }
-  assert made_with["config"] == identity.digest(config)
+  assert made_with["config"] == identity.config_digest(config)
   assert made_with["seed"] == 0
   assert made_with["deterministic"] is False
   assert set(made_with["data"]) == {"annotations", "features"}
@@ -151,14 +153,14 @@ def test_without_a_git_that_answers_there_is_no_commit(monkeypatch, error):
 
 
 def test_every_start_is_kept_with_its_time(tmp_path):
-  assert provenance.read(tmp_path) == []
+  assert provenance.read_starts(tmp_path) == []
   for seed in (3, 4, 3):
-    provenance.record(tmp_path, _made_with(seed=seed))
-  starts = provenance.read(tmp_path)
+    provenance.record_start(tmp_path, _made_with(seed=seed))
+  starts = provenance.read_starts(tmp_path)
   assert [start["seed"] for start in starts] == [3, 4, 3]
   assert all(start["time"].endswith("+00:00") for start in starts)
   distinct = [_made_with(seed=3), _made_with(seed=4)]
-  assert provenance.distinct(tmp_path) == distinct
+  assert provenance.distinct_starts(tmp_path) == distinct
 
 
 @pytest.mark.parametrize(
@@ -170,10 +172,10 @@ def test_every_start_is_kept_with_its_time(tmp_path):
   ],
 )
 def test_a_start_on_other_data_is_refused_and_not_kept(tmp_path, other, said):
-  provenance.record(tmp_path, _made_with())
+  provenance.record_start(tmp_path, _made_with())
   before = (tmp_path / provenance.FILE).read_bytes()
   with pytest.raises(InputError) as caught:
-    provenance.record(tmp_path, other)
+    provenance.record_start(tmp_path, other)
   message = str(caught.value)
   assert message.startswith(f"{tmp_path}: this folder holds a run on {said}")
   assert message.endswith("give the same data or a new --workdir")
@@ -183,25 +185,25 @@ def test_a_start_on_other_data_is_refused_and_not_kept(tmp_path, other, said):
 def test_features_that_one_start_did_not_know_are_held_against_the_others(
   tmp_path,
 ):
-  provenance.record(tmp_path, _made_with())
-  provenance.record(tmp_path, _made_with(features=None))
+  provenance.record_start(tmp_path, _made_with())
+  provenance.record_start(tmp_path, _made_with(features=None))
   with pytest.raises(InputError, match="other features"):
-    provenance.record(tmp_path, _made_with(features="g" * 64))
+    provenance.record_start(tmp_path, _made_with(features="g" * 64))
 
 
 def test_a_damaged_file_is_told_and_written_anew_from_what_is_known(
   tmp_path, capsys
 ):
-  provenance.record(tmp_path, _made_with(seed=1))
+  provenance.record_start(tmp_path, _made_with(seed=1))
   flip(tmp_path / provenance.FILE, seed=5)
-  assert provenance.read(tmp_path) == []
-  provenance.mend(tmp_path, [_made_with(seed=1)])
+  assert provenance.read_starts(tmp_path) == []
+  provenance.mend_provenance(tmp_path, [_made_with(seed=1)])
   said = capsys.readouterr().out
   assert said.startswith(f"{tmp_path / provenance.FILE}: expected it as it was")
   assert "written anew with the 1 kinds of starts" in said
-  provenance.record(tmp_path, _made_with(seed=2))
+  provenance.record_start(tmp_path, _made_with(seed=2))
   assert _seeds(tmp_path) == [1, 2]
-  provenance.mend(tmp_path, ())  # a sound one stays
+  provenance.mend_provenance(tmp_path, ())  # a sound one stays
   assert _seeds(tmp_path) == [1, 2]
   assert capsys.readouterr().out == ""
 
@@ -211,13 +213,13 @@ def test_a_file_of_another_version_is_refused_and_stays(tmp_path):
   path.write_text(json.dumps({"starts": [_made_with()]}))
   before = path.read_bytes()
   with pytest.raises(OtherVersion, match=r"provenance\.json: .* came none"):
-    provenance.record(tmp_path, _made_with())
+    provenance.record_start(tmp_path, _made_with())
   assert path.read_bytes() == before
 
 
 def test_only_runs_on_data_that_are_known_are_on_the_same(tmp_path):
   for name, features in (("a", "f"), ("b", "f"), ("c", "g"), ("d", None)):
-    provenance.record(tmp_path / name, _made_with(features=features))
+    provenance.record_start(tmp_path / name, _made_with(features=features))
   same = [
     pair
     for pair in ("aa", "ab", "ac", "ad", "cd", "ax", "xx")
@@ -227,10 +229,10 @@ def test_only_runs_on_data_that_are_known_are_on_the_same(tmp_path):
 
 
 def test_a_write_that_fails_keeps_the_earlier_starts(tmp_path, monkeypatch):
-  provenance.record(tmp_path, _made_with(seed=1))
+  provenance.record_start(tmp_path, _made_with(seed=1))
   with monkeypatch.context() as patched:
-    patched.setattr(storage, "free_space", lambda path: 10)
+    patched.setattr(disk_space, "free_space", lambda path: 10)
     with pytest.raises(OSError, match=r"provenance\.json: no space left"):
-      provenance.record(tmp_path, _made_with(seed=2))
+      provenance.record_start(tmp_path, _made_with(seed=2))
   assert _seeds(tmp_path) == [1]
-  assert writers.read_json(tmp_path / provenance.FILE).keys() == {"starts"}
+  assert storage.read_json(tmp_path / provenance.FILE).keys() == {"starts"}

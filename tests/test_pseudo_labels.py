@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from ptlr_jax import pseudo_labels as pl
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.method import cas_space, label_quality
+from ptlr_jax.method import pseudo_labels as pl
+from ptlr_jax.method.pseudo_labels import PseudoLabels
 
 BOTH, ONLY_A, ONLY_B = (
   np.array(row) for row in ([True, True], [True, False], [False, True])
@@ -104,7 +105,7 @@ def test_network_labels_of_two_classes():
 def random_cas(seed, count=200):
   """Softmaxes over 4 classes that often come near 0 and 1."""
   logits = 4 * np.random.default_rng(seed).normal(size=(count, 4))
-  return pl.softmax(logits.astype(np.float32))
+  return cas_space.softmax(logits.astype(np.float32))
 
 
 @pytest.mark.parametrize("several", ["highest", "multi_hot"])
@@ -180,7 +181,7 @@ def test_quality_by_hand():
     np.array([BG, B], bool),
     np.array([AB, B], bool),
   ]
-  got = pl.quality(pl.counts(labels, truths))
+  got = label_quality.counts_quality(label_quality.counts(labels, truths))
   assert got == {
     "precision": 5 / 8,  # right: 2 + 1 + 2 of 8 selected frames
     "recall": 5 / 9,
@@ -197,13 +198,13 @@ def test_quality_of_the_papers_example_of_8_frames():
   ots = labels_of(A, NONE, NONE, NONE, A, NONE, A, A)
   rts = labels_of(A, A, NONE, NONE, A, A, A, A)
   for labels, recall in ((ots, 0.5), (rts, 0.75)):
-    got = pl.quality(pl.counts([labels], [truth]))
+    got = label_quality.counts_quality(label_quality.counts([labels], [truth]))
     assert (got["precision"], got["recall"]) == (1, recall)
 
 
 def test_quality_of_nothing_selected_is_zero():
-  got = pl.quality(
-    pl.counts([labels_of(NONE, NONE)], [np.array([A, BG], bool)])
+  got = label_quality.counts_quality(
+    label_quality.counts([labels_of(NONE, NONE)], [np.array([A, BG], bool)])
   )
   assert got == {
     "precision": 0,
@@ -217,7 +218,7 @@ def test_quality_of_nothing_selected_is_zero():
 
 def test_quality_needs_a_truth_for_every_video():
   with pytest.raises(ValueError, match="zip"):
-    pl.counts([labels_of(A)], [])
+    label_quality.counts([labels_of(A)], [])
 
 
 LN3 = math.log(3)
@@ -240,27 +241,27 @@ WEIGHTS = {"rgb": 1.0, "flow": 1.5, "fused": 1.0}
   ],
 )
 def test_fused_cas_by_hand(space, expected):
-  got = pl.fused_cas(LOGITS, WEIGHTS, space)
+  got = cas_space.fused_cas(LOGITS, WEIGHTS, space)
   np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
 def test_a_single_stream_is_fused_with_itself():
-  got = pl.fused_cas({"fused": LOGITS["rgb"]}, WEIGHTS, "softmax")
+  got = cas_space.fused_cas({"fused": LOGITS["rgb"]}, WEIGHTS, "softmax")
   np.testing.assert_allclose(got, [[0.75, 0.25], [0.5, 0.5]])
 
 
 def test_minmax_of_a_constant_class_is_zero():
-  got = pl.minmax(np.array([[2.0, 7.0], [4.0, 7.0], [3.0, 7.0]]))
+  got = cas_space.minmax(np.array([[2.0, 7.0], [4.0, 7.0], [3.0, 7.0]]))
   assert got.tolist() == [[0, 0], [1, 0], [0.5, 0]]
 
 
 def test_softmax_of_huge_logits_is_finite():
-  assert pl.softmax(np.array([[1e4, 0.0]])).tolist() == [[1, 0]]
+  assert cas_space.softmax(np.array([[1e4, 0.0]])).tolist() == [[1, 0]]
 
 
 def test_unknown_choices_are_refused():
   with pytest.raises(ValueError, match=r"softmax or raw, got 'x'"):
-    pl.fused_cas(LOGITS, WEIGHTS, "x")
+    cas_space.fused_cas(LOGITS, WEIGHTS, "x")
   with pytest.raises(ValueError, match=r"highest or multi_hot, got 'x'"):
     pl.initial_labels(CAS, BOTH, several="x")
   with pytest.raises(ValueError, match=r"replace or merge, got 'x'"):

@@ -12,8 +12,8 @@ import pytest
 from basnet_fixture import read_root
 from layout_fixture import has_note, save, write_objects
 
-from ptlr_jax.data.annotation_files import parse_entry
-from ptlr_jax.data.text_files import read_database
+from ptlr_jax.data.files.annotations import parse_entry
+from ptlr_jax.data.files.text import read_database
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 BASNET = DATA / "thumos14_basnet"

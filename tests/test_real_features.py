@@ -9,9 +9,12 @@ import pytest
 from basnet_fixture import read_root, write_basnet
 from tiny_config import ROOT, start
 
-from ptlr_jax import command_line, detection, pipeline, workdir
-from ptlr_jax.data.annotations import Video
-from ptlr_jax.data.loading import load
+from ptlr_jax.cli import command_line
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.localization import detection
+from ptlr_jax.runs import pipeline
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.workdir import run_folder
 
 SHARED = ROOT.parent / "shared"
 
@@ -67,11 +70,13 @@ def trained(tmp_path_factory, cache):
   done = start(folder / "run", cache, *args, config=config)
   assert done.returncode == 0, done.stderr
   assert "4 training and 2 test videos of 20 classes" in done.stdout
-  assert workdir.SIMULATED in done.stdout
+  assert run_folder.SIMULATED in done.stdout
   parsed = command_line.parse(
     ["main", f"--config={config}", f"--workdir={folder / 'run'}", *args]
   )
-  return pipeline.Run(parsed.config, load(parsed.config.data), parsed.workdir)
+  return pipeline.Run(
+    parsed.config, load_dataset(parsed.config.data), parsed.workdir
+  )
 
 
 def test_real_features_give_sound_cas_and_detections(trained, tmp_path):

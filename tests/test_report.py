@@ -9,17 +9,19 @@ import sys
 import numpy as np
 import pytest
 
-from ptlr_jax import report, trained, writers
-from ptlr_jax.data.annotations import ground_truth_database
-from ptlr_jax.data.loading import load
-from ptlr_jax.detected import Segment
-from ptlr_jax.errors import InputError
-from ptlr_jax.evaluation import precision, scoring
+from ptlr_jax import report
+from ptlr_jax.data.dataset import ground_truth_database
+from ptlr_jax.evaluation import average_precision, scoring
 from ptlr_jax.evaluation.instances import detections_of, truth_of
 from ptlr_jax.evaluation.protocols import protocol
-from ptlr_jax.predicting import Predictor
+from ptlr_jax.inference import run_model
+from ptlr_jax.inference.predictor import Predictor
+from ptlr_jax.inference.video_detections import Segment
+from ptlr_jax.io import storage
 from ptlr_jax.reporting import curves, markup, page, scores, videos
 from ptlr_jax.reporting.markup import tag
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.runtime.errors import InputError
 from tests.report_fixture import finished_run, write
 from tests.trained_fixture import configuration, leave_run, simulated_data
 
@@ -28,7 +30,7 @@ pytest.importorskip("plotly", reason="pages need plotly")
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,7 @@ def folder(tmp_path_factory):
   finished_run(folder / "run")
   shutil.copytree(folder / "run", folder / "looser")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ptlr_jax.startup.settle", lambda config: None)
+    patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
     write(folder / "run", folder / "page.html", "--bootstrap=200")
   return folder
 
@@ -77,7 +79,7 @@ def _rows(text, caption):
 def _line(*flags):
   """The one line with which flags are refused."""
   with pytest.raises(InputError) as error:
-    report.run(["", *flags])
+    report.run_command(["", *flags])
   (line,) = error.value.lines
   return line
 
@@ -107,7 +109,7 @@ def test_it_says_that_features_are_simulated(text):
 
 
 def test_its_map_is_that_of_the_run(folder, text):
-  stages = writers.read_json(folder / "run" / "metrics.json")["stages"]
+  stages = storage.read_json(folder / "run" / "metrics.json")["stages"]
   rows = {row[0]: row[1:] for row in _rows(text, "mAP in percent")}
   for name, result in stages.items():
     both = [*result["mAP"].values(), *result["averages"].values()]
@@ -120,7 +122,7 @@ def test_its_map_is_that_of_the_run(folder, text):
 
 
 def test_classes_and_labels_are_those_of_the_run(folder, text):
-  metrics = writers.read_json(folder / "run" / "metrics.json")
+  metrics = storage.read_json(folder / "run" / "metrics.json")
   _, *rows = _rows(text, "AP of every class")
   said = {row[0]: row[2:11] for row in rows}
   assert said == {
@@ -152,7 +154,7 @@ def test_intervals_are_those_of_the_evaluator(folder, tmp_path):
   )
   expected = scoring.evaluate(asked)
   read = {
-    name: writers.read_json(run / path)["results"]
+    name: storage.read_json(run / path)["results"]
     for name, path in (
       ("ilg", "detections/ilg.json"),
       ("stage-1", "detections.json"),
@@ -169,7 +171,7 @@ def test_intervals_are_those_of_the_evaluator(folder, tmp_path):
 
 def test_the_curves_are_those_of_the_networks(folder, text):
   data = simulated_data(configuration())
-  networks = Predictor(trained.from_workdir(folder / "run"))
+  networks = Predictor(run_model.model_from_workdir(folder / "run"))
   shown = {entry["id"]: entry for entry in _data(text)["videos"]}
   assert set(shown) == {v.id for v in (*data.test, *data.train)}
   for video, of in zip(data.test, networks(data.test), strict=True):
@@ -190,7 +192,7 @@ def test_the_viewer_has_truth_and_both_proposals(folder, text):
     ("found", "detections.json"),
     ("other", "detections/ilg.json"),
   ):
-    for video, found in writers.read_json(folder / "run" / path)[
+    for video, found in storage.read_json(folder / "run" / path)[
       "results"
     ].items():
       rows = shown[video][key]
@@ -207,7 +209,7 @@ def test_training_videos_show_their_labels(folder, text):
   entries = [e for e in _data(text)["videos"] if e["split"] == "training"]
   assert len(entries) == 6
   data = simulated_data(configuration())
-  from ptlr_jax import label_files
+  from ptlr_jax.io import label_files
 
   ids = [v.id for v in data.train]
   lengths = [v.num_segments for v in data.train]
@@ -225,9 +227,9 @@ def test_training_videos_show_their_labels(folder, text):
 
 def test_another_run_is_held_against_it(folder, tmp_path):
   other = folder / "looser"
-  found = writers.read_json(other / "detections.json")["results"]
+  found = storage.read_json(other / "detections.json")["results"]
   few = {video: rows[:1] for video, rows in found.items()}
-  writers.write_json(other / "detections.json", {"results": few})
+  storage.write_json(other / "detections.json", {"results": few})
   flags = (f"--against={other}", "--bootstrap=50", "--videos=2")
   text = write(folder / "run", tmp_path / "a.html", *flags)
   assert "Compared with looser, configuration" in text
@@ -313,7 +315,7 @@ def own(tmp_path_factory):
   (folder / "data" / "labels.csv").write_text("\n".join(lines))
   given = {"data.layout": "auto", "data.root": str(folder / "data")}
   config = configuration(**given)
-  finished_run(folder / "run", load(config.data), **given)
+  finished_run(folder / "run", load_dataset(config.data), **given)
   return folder
 
 
@@ -366,7 +368,9 @@ def test_without_ground_truth_there_is_no_map_but_curves(tmp_path, monkeypatch):
     train=tuple(dataclasses.replace(v, instances=()) for v in data.train),
   )
   leave_run(tmp_path / "run", configuration(), bare)
-  monkeypatch.setattr("ptlr_jax.reporting.recorded.load", lambda *_: bare)
+  monkeypatch.setattr(
+    "ptlr_jax.reporting.run_record.load_dataset", lambda *_: bare
+  )
   text = write(tmp_path / "run", tmp_path / "a.html")
   assert "There is no mAP: none of the 4 test videos has" in text
   assert "Error diagnosis" not in text
@@ -436,7 +440,7 @@ def test_a_figure_is_the_same_timeline_for_print(folder, tmp_path):
     ("svg", b"<?xml"),
   ):
     path = tmp_path / f"v.{ending}"
-    report.run(
+    report.run_command(
       [
         "",
         f"--workdir={folder / 'run'}",
@@ -449,7 +453,7 @@ def test_a_figure_is_the_same_timeline_for_print(folder, tmp_path):
   for word in ("simulated_test_0001", "ground truth", "detected", "ilg", "RTS"):
     assert f">{word}<" in drawn
   flags = (f"--output={tmp_path / 'v.svg'}", "--figure=simulated_train_0001")
-  report.run(["", f"--workdir={folder / 'run'}", *flags])
+  report.run_command(["", f"--workdir={folder / 'run'}", *flags])
   drawn = (tmp_path / "v.svg").read_text()
   assert ">labels-0<" in drawn
   assert ">labels-1-rts<" in drawn
@@ -498,7 +502,7 @@ def test_the_ap_of_a_video_is_of_its_own_classes_and_detections():
     "",
     [],
   )
-  ap = scores.of_videos(precision.score(truth, found, chosen))
+  ap = scores.of_videos(average_precision.score(truth, found, chosen))
   assert ap == {"u": pytest.approx(5 / 6), "v": 0.5}
 
 
@@ -540,7 +544,7 @@ def test_long_curves_are_thinned_and_keep_their_end():
 
 
 def _phases():
-  from ptlr_jax.phases import phases
+  from ptlr_jax.workdir.phases import phases
 
   return phases(configuration())
 

@@ -1,5 +1,5 @@
 """Features that stay on the device are those that a batch would have brought:
-ptlr_jax.resident, rows of batches, and whole runs."""
+ptlr_jax.training.resident, rows of batches, and whole runs."""
 
 import functools
 import hashlib
@@ -14,18 +14,14 @@ from basnet_fixture import tiny_videos, write_basnet
 from batch_options import ilg_options
 from tiny_config import ROOT
 
-from ptlr_jax import (
-  command_line,
-  devices,
-  optimizer,
-  pipeline,
-  resident,
-  train,
-  workdir,
-)
+from ptlr_jax.cli import command_line
 from ptlr_jax.data import batches
-from ptlr_jax.data.annotations import Video
-from ptlr_jax.data.loading import load
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.runs import pipeline
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.runtime import mesh
+from ptlr_jax.training import resident, train_step
+from ptlr_jax.workdir import run_folder
 
 LENGTHS = (5, 17, 16, 40, 23, 30)
 OFFSETS = [0, 5, 22, 38, 78, 101]  # first rows
@@ -65,7 +61,7 @@ def _labelled(videos, **first):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_store_holds_the_videos_one_after_the_other(dtype):
-  store = resident.store_of(_videos(dtype), devices.of(0))
+  store = resident.store_of(_videos(dtype), mesh.run_devices(0))
   assert store.first.tolist() == OFFSETS
   for stream, x in store.features.items():
     assert isinstance(x, jax.Array)
@@ -80,14 +76,14 @@ def test_a_store_holds_the_videos_one_after_the_other(dtype):
 @pytest.mark.parametrize("make", [_ilg, _labelled])
 def test_rows_become_what_the_batch_would_have_brought(make, dtype):
   videos = _videos(dtype)
-  store = resident.store_of(videos, devices.of(0))
+  store = resident.store_of(videos, mesh.run_devices(0))
   plain, by_rows = make(videos), make(videos, first=store.first)
   padded = 0
   for i in range(6):
     expected, batch = plain(i), by_rows(i)
     assert batch.keys() == expected.keys() - {"features"} | {"rows"}
     assert batch["rows"].dtype == np.int32
-    found: dict[str, Any] = dict(train._filled(batch, store.features))
+    found: dict[str, Any] = dict(train_step._filled(batch, store.features))
     assert found.keys() == expected.keys()
     assert found["features"].keys() == expected["features"].keys()
     for stream, x in found.pop("features").items():
@@ -105,12 +101,12 @@ def test_rows_become_what_the_batch_would_have_brought(make, dtype):
 def test_rows_of_nothing_are_refused():
   batch = _ilg(_videos("float32"), first=np.array(OFFSETS))(0)
   with pytest.raises(ValueError, match="rows: expected the features"):
-    train._filled(batch, None)
+    train_step._filled(batch, None)
 
 
 def test_a_batch_with_features_is_left_alone():
   batch = _ilg(_videos("float32"))(0)
-  assert train._filled(batch, None) is batch
+  assert train_step._filled(batch, None) is batch
 
 
 def test_always_and_never_are_what_they_say():
@@ -139,7 +135,7 @@ def test_auto_is_a_gpu_with_twice_the_room(limit, on_disk, kept, monkeypatch):
   assert resident.wanted("auto", videos, on_disk) == kept
 
 
-TX = optimizer.adam(0.1)
+TX = train_step.adam(0.1)
 
 
 def _loss(params, batch, key):
@@ -151,12 +147,12 @@ def _loss(params, batch, key):
 
 
 def _begin():
-  return train.create({"w": jnp.ones(3)}, TX)
+  return train_step.create_state({"w": jnp.ones(3)}, TX)
 
 
 def test_runs_at_once_share_the_store():
   videos = _videos("float16")[1:]  # without NaN
-  store = resident.store_of(videos, devices.of(0))
+  store = resident.store_of(videos, mesh.run_devices(0))
   labels = [(np.eye(4)[[0] * t], np.arange(t) < 9) for t in LENGTHS[1:]]
   how: dict[str, Any] = {"window": 16, "align": 4, "name": "x"}
   keys = [jax.random.key(seed) for seed in (3, 4)]
@@ -168,7 +164,10 @@ def test_runs_at_once_share_the_store():
     ]
     for first in by
   )
-  step, steps = train.make_step(_loss, TX), train.make_steps(_loss, TX)
+  step, steps = (
+    train_step.make_step(_loss, TX),
+    train_step.make_steps(_loss, TX),
+  )
   alone = [step(_begin(), b, key) for b, key in zip(plain, keys, strict=True)]
   both, terms = steps(
     jax.tree.map(lambda *x: jnp.stack(x), _begin(), _begin()),
@@ -201,8 +200,8 @@ def _run(root, directory, setting, memory_gb):
     f"--config.data.resident={setting}",
   ]
   config = command_line.parse(argv).config
-  workdir.prepare(directory, config)
-  run = pipeline.Run(config, load(config.data), directory)
+  run_folder.prepare_run_folder(directory, config)
+  run = pipeline.Run(config, load_dataset(config.data), directory)
   assert (run.store is not None) == (setting == "always")
   run.run()
   names = ["detections.json", "metrics.jsonl"]

@@ -9,9 +9,11 @@ import pytest
 from basnet_fixture import read_root, tiny_videos, write_basnet
 from tiny_config import ROOT
 
-from ptlr_jax import lock, main, provenance
+from ptlr_jax import main
 from ptlr_jax.data import digest
-from ptlr_jax.errors import InputError, OtherVersion
+from ptlr_jax.io import lock
+from ptlr_jax.runtime.errors import InputError, OtherVersion
+from ptlr_jax.workdir import provenance
 
 SMALL = (
   *("--config.ilg.streams=('fused',)", "--config.ptlr.stages=0"),
@@ -24,7 +26,9 @@ SMALL = (
 def _start(directory, root, *more):
   config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
   where = f"--config.data.root={root}"
-  main.run(["main", config, f"--workdir={directory}", where, *SMALL, *more])
+  main.run_command(
+    ["main", config, f"--workdir={directory}", where, *SMALL, *more]
+  )
 
 
 @pytest.fixture
@@ -54,7 +58,7 @@ def test_data_that_are_streamed_are_the_same(begun, root, tmp_path):
   _start(begun, root, "--config.data.memory_gb=0.0")
   before, after = (d / "metrics.json" for d in (tmp_path, begun))
   assert before.read_bytes() == after.read_bytes()
-  starts = [start["data"] for start in provenance.read(begun)]
+  starts = [start["data"] for start in provenance.read_starts(begun)]
   assert len(starts) == 2
   assert starts[0] == starts[1]
   assert starts[0]["features"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from stage_batches import QUICK
 
-from ptlr_jax import scale as scale_module
-from ptlr_jax.scale import scaled_lengths
+from ptlr_jax.method import temporal_scale as scale_module
+from ptlr_jax.method.temporal_scale import scaled_lengths
 
 scale_transform = jax.jit(
   scale_module.scale_transform,

@@ -1,4 +1,4 @@
-"""Several seeds of a configuration at once: ptlr_jax.seeds, the workdirs and
+"""Several seeds of a configuration at once: ptlr_jax.runs.seeds, the workdirs and
 the table of them, and how their batches are stacked."""
 
 import json
@@ -10,9 +10,13 @@ import pytest
 from ml_collections import FrozenConfigDict
 from tiny_config import ROOT
 
-from ptlr_jax import main, phases, seeds, training, workdir, writers
-from ptlr_jax.errors import Diverged, InputError
-from ptlr_jax.together import stacked, unstacked
+from ptlr_jax import main
+from ptlr_jax.io import metrics_log
+from ptlr_jax.runs import seeds
+from ptlr_jax.runtime.errors import Diverged, InputError
+from ptlr_jax.training import trainer
+from ptlr_jax.training.stacked_seeds import stacked, unstacked
+from ptlr_jax.workdir import phases, run_folder
 from tests import tiny_config
 
 SMALL = (
@@ -26,7 +30,9 @@ BOTH = "--config.seeds=2"
 
 def _start(directory, *overrides):
   config = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
-  main.run(["main", config, f"--workdir={directory}", *SMALL, *overrides])
+  main.run_command(
+    ["main", config, f"--workdir={directory}", *SMALL, *overrides]
+  )
 
 
 def _alone(directory, seed):
@@ -40,7 +46,7 @@ class Stopped(BaseException):
 
 def _stopped(monkeypatch, phase, step, begin):
   """Begins a run, and stops it right before a phase logs a step."""
-  append = writers.MetricsLog.append
+  append = metrics_log.MetricsLog.append
 
   def stopping(self, name, number, values):
     if (name, number) == (phase, step):
@@ -48,7 +54,7 @@ def _stopped(monkeypatch, phase, step, begin):
     append(self, name, number, values)
 
   with monkeypatch.context() as context:
-    context.setattr(writers.MetricsLog, "append", stopping)
+    context.setattr(metrics_log.MetricsLog, "append", stopping)
     with pytest.raises(Stopped):
       begin()
 
@@ -171,7 +177,7 @@ def test_a_seed_that_was_begun_with_others_is_finished_alone(
 def test_a_seed_that_diverges_is_named_and_leaves_the_others_finished(
   together, tmp_path, monkeypatch, capsys
 ):
-  batches_of = training.Training.batches
+  batches_of = trainer.Trainer.batches
 
   def poisoned(self, start):
     batch_at = batches_of(self, start)
@@ -182,7 +188,7 @@ def test_a_seed_that_diverges_is_named_and_leaves_the_others_finished(
       for k, v in batch_at(i).items()
     }
 
-  monkeypatch.setattr(training.Training, "batches", poisoned)
+  monkeypatch.setattr(trainer.Trainer, "batches", poisoned)
   with pytest.raises(Diverged) as caught:
     _start(tmp_path, BOTH)
   message = str(caught.value)
@@ -237,16 +243,18 @@ def _fake_run(monkeypatch, count, bad, done=()):
       one.run.finish(one.phase)
 
   monkeypatch.setattr(seeds, "Run", FakeRun)
-  monkeypatch.setattr(seeds.space, "check", lambda runs: None)
-  monkeypatch.setattr(seeds.together, "run", run_together)
+  monkeypatch.setattr(
+    seeds.space_estimate, "check_disk_space", lambda runs: None
+  )
+  monkeypatch.setattr(seeds.stacked_seeds, "train_seeds", run_together)
   FakeRun.bad = bad
   FakeRun.done = {i: list(done) for i in range(count)}
   config = tiny_config.get_config()
   config.seeds = count
-  configs = workdir.runs_of(FrozenConfigDict(config), ROOT)
+  configs = run_folder.runs_of(FrozenConfigDict(config), ROOT)
   said = ""
   try:
-    seeds.run(configs, None)  # type: ignore[arg-type]
+    seeds.run_seeds(configs, None)  # type: ignore[arg-type]
   except Diverged as error:
     said = str(error)
   return FakeRun.done, said
@@ -278,13 +286,13 @@ def test_where_every_seed_diverges_nothing_more_is_done(monkeypatch):
 def test_a_seed_has_a_workdir_of_its_own():
   config = tiny_config.get_config()
   config.update({"seed": 5, "seeds": 2})
-  found = workdir.runs_of(FrozenConfigDict(config), ROOT)
+  found = run_folder.runs_of(FrozenConfigDict(config), ROOT)
   assert list(found) == [ROOT / "seed-5", ROOT / "seed-6"]
   assert [own.seed for own in found.values()] == [5, 6]
   assert {own.seeds for own in found.values()} == {1}
   config.seeds = 1
   frozen = FrozenConfigDict(config)
-  assert workdir.runs_of(frozen, ROOT) == {ROOT: frozen}
+  assert run_folder.runs_of(frozen, ROOT) == {ROOT: frozen}
 
 
 def test_no_seed_is_refused_in_a_line(tmp_path):
@@ -360,26 +368,26 @@ def _metrics(seed, ilg, stage, **changes):
 def test_the_table_of_seeds_has_mean_and_deviation_by_hand():
   metrics = [_metrics(3, 0.10, 0.2), _metrics(4, 0.13, 0.2)]
   metrics += [_metrics(5, 0.16, 0.5)]
-  assert workdir.seeds_table(metrics) == (
+  assert run_folder.seeds_table(metrics) == (
     "\nmAP (%), protocol thumos14\n"
     "0.1:0.7  mean    sd  seed 3  seed 4  seed 5\n"
     "ilg      13.0   3.0    10.0    13.0    16.0\n"
     "stage-1  30.0  17.3    20.0    20.0    50.0\n"
-    f"{workdir.SIMULATED}\n"
+    f"{run_folder.SIMULATED}\n"
   )
   for values in metrics:
     values["simulated"] = False
-  assert workdir.SIMULATED not in workdir.seeds_table(metrics)
+  assert run_folder.SIMULATED not in run_folder.seeds_table(metrics)
 
 
 def test_the_table_of_one_seed_is_the_full_one():
   metrics = _metrics(3, 0.1, 0.2)
-  assert workdir.seeds_table([metrics]) == workdir.table(metrics)
+  assert run_folder.seeds_table([metrics]) == run_folder.map_table(metrics)
 
 
 def test_seeds_that_cannot_be_scored_say_so_each():
   bad = [_metrics(i, 0.0, 0.0, not_evaluated="no test video") for i in (0, 1)]
-  text = workdir.seeds_table(bad)
+  text = run_folder.seeds_table(bad)
   assert text.count("no test video; the detections are in") == 2
   assert "seed 0" in text
   assert "seed 1" in text

@@ -1,11 +1,13 @@
-"""Tests of ptlr_jax.settings."""
+"""Tests of ptlr_jax.cli.config_checks."""
 
 import pytest
 from ml_collections import FrozenConfigDict
 
 from configs import base
-from ptlr_jax import identity, settings
-from ptlr_jax.errors import InputError
+from ptlr_jax.cli import config_checks
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.workdir import identity
 
 
 def _with(**changes):
@@ -23,19 +25,19 @@ def _with(**changes):
 
 def _problems(**changes):
   with pytest.raises(InputError) as caught:
-    settings.check(_with(**changes))
+    config_checks.check_config(_with(**changes))
   return caught.value.problems
 
 
 def test_the_base_passes():
-  settings.check(base.get_config())
-  settings.check(FrozenConfigDict(base.get_config()))
+  config_checks.check_config(base.get_config())
+  config_checks.check_config(FrozenConfigDict(base.get_config()))
 
 
-@pytest.mark.parametrize("key", settings.CHOICES)
+@pytest.mark.parametrize("key", config_checks.CHOICES)
 def test_a_name_outside_its_choices_is_refused_with_them(key):
   (problem,) = _problems(**{key.replace(".", "__"): "sofmax"})
-  choices = ", ".join(map(str, settings.CHOICES[key]))
+  choices = ", ".join(map(str, config_checks.CHOICES[key]))
   assert problem == f"--config.{key}: expected one of {choices}, got 'sofmax'"
 
 
@@ -86,7 +88,7 @@ def test_all_problems_come_together():
 
 
 def test_a_source_must_be_trained():
-  settings.check(_with(ptlr__networks=("ots",)))
+  config_checks.check_config(_with(ptlr__networks=("ots",)))
   assert _problems(ptlr__networks=("ots",), detect__sources=("rts",))
 
 
@@ -94,21 +96,21 @@ def test_a_configuration_without_a_key_is_refused_with_its_name():
   config = base.get_config()
   del config.labels.cas
   with pytest.raises(InputError, match=r"--config\.labels\.cas: .* lacks this"):
-    settings.check(config)
+    config_checks.check_config(config)
 
 
 def test_flatten_joins_names_and_makes_tuples():
   nested = {"a": {"b": 1, "c": {"d": [1, 2]}}, "e": (3,)}
   flat = {"a.b": 1, "a.c.d": (1, 2), "e": (3,)}
-  assert settings.flatten(nested) == flat
-  assert settings.flatten(FrozenConfigDict(nested)) == flat
+  assert config_tree.flatten(nested) == flat
+  assert config_tree.flatten(FrozenConfigDict(nested)) == flat
 
 
 def test_nearest_is_the_likeliest_word_or_none():
   known = ["ilg.steps", "ots.steps", "detect.nms"]
-  assert settings.nearest("ilg.stepz", known) == "ilg.steps"
-  assert settings.nearest("detect.mns", known) == "detect.nms"
-  assert settings.nearest("xyzzy", known) == ""
+  assert config_tree.nearest("ilg.stepz", known) == "ilg.steps"
+  assert config_tree.nearest("detect.mns", known) == "detect.nms"
+  assert config_tree.nearest("xyzzy", known) == ""
 
 
 def test_differences_name_every_key_that_is_not_the_same():

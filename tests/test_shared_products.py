@@ -21,9 +21,9 @@ from stage_batches import (
   stage,
 )
 
+from ptlr_jax.method.registry import STAGES
 from ptlr_jax.models.basnet import BasNet
 from ptlr_jax.models.layers import TemporalConv, products_of
-from ptlr_jax.stages import STAGES
 
 METHODS = ["direct", "winograd2", "winograd4"]
 OWN, SHARED = ("share_products", False), ("share_products", True)

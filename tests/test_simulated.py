@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ptlr_jax.data import simulated
-from ptlr_jax.data.annotations import frame_truth
+from ptlr_jax.data.dataset import frame_truth
 from ptlr_jax.data.simulated import SECONDS_PER_SEGMENT, simulate
 
 SIZE = {

@@ -16,7 +16,7 @@ import pytest
 import tiny_config
 from tiny_config import ROOT
 
-from ptlr_jax import cluster
+from ptlr_jax.runtime import cluster
 
 SCRIPT = ROOT / "launch/slurm.sbatch"
 OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL"}

@@ -7,18 +7,13 @@ import pytest
 from ml_collections import FrozenConfigDict
 from small_disk import CONFIG, PAGE, SMALL
 
-from ptlr_jax import (
-  checkpoints,
-  command_line,
-  main,
-  phases,
-  pipeline,
-  space,
-  storage,
-  writers,
-)
-from ptlr_jax.data.loading import load
-from ptlr_jax.errors import NoSpace
+from ptlr_jax import main
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import checkpoints, disk_space, metrics_log, storage
+from ptlr_jax.runs import pipeline, space_estimate
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.runtime.errors import NoSpace
+from ptlr_jax.workdir import phases
 
 LARGER = ("--config.ots.model.width=768",)
 LONGER = ("--config.ptlr.stages=4", "--config.data.simulated.test_videos=1")
@@ -32,7 +27,9 @@ def _argv(directory, *overrides):
 def _run(directory, *overrides):
   """The run that a command begins, or goes on with."""
   config = FrozenConfigDict(command_line.parse(_argv(directory, *overrides))[0])
-  return pipeline.Run(config, load(config.data, config.evaluate), directory)
+  return pipeline.Run(
+    config, load_dataset(config.data, config.evaluate), directory
+  )
 
 
 def _taken(directory):
@@ -51,7 +48,7 @@ def _params(run, network):
 def finished(tmp_path_factory):
   """A finished run; no test changes it."""
   directory = tmp_path_factory.mktemp("finished") / "run"
-  main.run(_argv(directory))
+  main.run_command(_argv(directory))
   return directory
 
 
@@ -82,32 +79,39 @@ def test_the_estimate_is_what_a_run_writes_at_its_peak(
     write = followed(getattr(storage, name))
     monkeypatch.setattr(storage, name, write)
   run = _run(directory, *overrides)
-  estimate = space.needed(run)
-  main.run(_argv(directory, *overrides))
+  estimate = space_estimate.needed_bytes(run)
+  main.run_command(_argv(directory, *overrides))
   assert peak > _params(run, "ots") * STATE * checkpoints.KEEP
   assert peak <= estimate
-  shown = len(run.data.test) * len(phases.rows(run.config))
-  assert estimate < 3 * peak + space._REST + shown * space._DETECTIONS
+  shown = len(run.data.test) * len(phases.table_rows(run.config))
+  assert (
+    estimate
+    < 3 * peak + space_estimate._REST + shown * space_estimate._DETECTIONS
+  )
 
 
 def test_what_is_finished_counts_no_more(copied, tmp_path):
   run = _run(copied)
-  assert space.needed(run) == 0
-  kept = space._REST
+  assert space_estimate.needed_bytes(run) == 0
+  kept = space_estimate._REST
   (copied / "metrics.json").unlink()
-  assert space.needed(run) == kept
+  assert space_estimate.needed_bytes(run) == kept
   (copied / "detections.json").unlink()
-  kept += 4 * 2 * space._DETECTIONS
-  assert space.needed(run) == kept
+  kept += 4 * 2 * space_estimate._DETECTIONS
+  assert space_estimate.needed_bytes(run) == kept
   (copied / "labels/labels-1-ots.npz").unlink()
   # 4 columns are packed into a byte; a byte says whether a frame is selected.
   kept += 2 * sum(video.num_segments for video in run.data.train)
-  assert space.needed(run) == kept
+  assert space_estimate.needed_bytes(run) == kept
   shutil.rmtree(copied / "checkpoints/ots-1/final")
   states = (checkpoints.KEEP + 1) * STATE
-  assert space.needed(run) == kept + (1 + states) * _params(run, "ots")
+  assert space_estimate.needed_bytes(run) == kept + (1 + states) * _params(
+    run, "ots"
+  )
   shutil.rmtree(copied)
-  assert space.needed(run) == space.needed(_run(tmp_path / "new"))
+  assert space_estimate.needed_bytes(run) == space_estimate.needed_bytes(
+    _run(tmp_path / "new")
+  )
 
 
 def test_a_damaged_artefact_counts_as_one_that_is_to_be_written(copied):
@@ -117,7 +121,7 @@ def test_a_damaged_artefact_counts_as_one_that_is_to_be_written(copied):
   largest.write_bytes(largest.read_bytes()[:-1])
   run = _run(copied)
   assert not run.files.is_sound(final)
-  assert space.needed(run) > _params(run, "ots")
+  assert space_estimate.needed_bytes(run) > _params(run, "ots")
 
 
 def test_a_run_that_was_stopped_needs_no_more_room_than_it_left(
@@ -126,19 +130,19 @@ def test_a_run_that_was_stopped_needs_no_more_room_than_it_left(
   class Stopped(BaseException):
     pass
 
-  def stopping(self, phase, step, values, append=writers.MetricsLog.append):
+  def stopping(self, phase, step, values, append=metrics_log.MetricsLog.append):
     if (phase, step) == ("ots-1", 10):
       raise Stopped
     append(self, phase, step, values)
 
-  before = space.needed(_run(tmp_path / "run"))
+  before = space_estimate.needed_bytes(_run(tmp_path / "run"))
   with monkeypatch.context() as context:
-    context.setattr(writers.MetricsLog, "append", stopping)
+    context.setattr(metrics_log.MetricsLog, "append", stopping)
     with pytest.raises(Stopped):
-      main.run(_argv(tmp_path / "run"))
+      main.run_command(_argv(tmp_path / "run"))
   run = _run(tmp_path / "run")
   assert checkpoints.steps(run.files.checkpoint_dir("ots-1")) == [4, 8]
-  assert space.needed(run) + _taken(run.workdir) <= before
+  assert space_estimate.needed_bytes(run) + _taken(run.workdir) <= before
 
 
 def test_several_seeds_need_the_sum(tmp_path, monkeypatch, capsys):
@@ -146,14 +150,14 @@ def test_several_seeds_need_the_sum(tmp_path, monkeypatch, capsys):
     _run(tmp_path / f"seed-{seed}", f"--config.seed={seed}")
     for seed in (0, 1, 2)
   ]
-  one = space.needed(runs[0])
-  monkeypatch.setattr(storage, "free_space", lambda path: int(2.5 * one))
-  space.check(runs[:1])
+  one = space_estimate.needed_bytes(runs[0])
+  monkeypatch.setattr(disk_space, "free_space", lambda path: int(2.5 * one))
+  space_estimate.check_disk_space(runs[:1])
   assert capsys.readouterr().out == ""
-  space.check(runs[:2])
-  said = storage.in_words(2 * one)
+  space_estimate.check_disk_space(runs[:2])
+  said = disk_space.size_in_words(2 * one)
   assert f"up to {said} are to be written" in capsys.readouterr().out
   with pytest.raises(NoSpace, match=r"seed-0: no space left") as caught:
-    space.check(runs)
-  assert f": {storage.in_words(3 * one)} are to be" in str(caught.value)
-  assert f" {storage.in_words(2.5 * one)} are free" in str(caught.value)
+    space_estimate.check_disk_space(runs)
+  assert f": {disk_space.size_in_words(3 * one)} are to be" in str(caught.value)
+  assert f" {disk_space.size_in_words(2.5 * one)} are free" in str(caught.value)

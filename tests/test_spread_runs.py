@@ -17,7 +17,8 @@ import orbax.checkpoint as ocp
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import checkpoints, links, storage
+from ptlr_jax.io import checkpoints, storage
+from ptlr_jax.runtime import links
 
 CONFIG = ROOT / "tests" / "spread_config.py"
 NETWORKS = ("ilg", "ots-1", "rts-1")

@@ -23,7 +23,8 @@ from stage_batches import (
 )
 
 from configs import base
-from ptlr_jax.stages import STAGES, stream_input
+from ptlr_jax.method.registry import STAGES
+from ptlr_jax.method.stage import stream_input
 
 
 def test_streams_share_no_parameters():

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.startup."""
+"""Tests of ptlr_jax.cli.startup."""
 
 import os
 import socket
@@ -8,13 +8,13 @@ import sys
 import pytest
 from tiny_config import ROOT
 
-from ptlr_jax import startup
-from ptlr_jax.errors import InputError
+from ptlr_jax.cli import startup
+from ptlr_jax.runtime.errors import InputError
 
 CODE = """
 import os, sys
 from ml_collections import ConfigDict
-from ptlr_jax import startup
+from ptlr_jax.cli import startup
 
 assert "jax" not in sys.modules
 config = ConfigDict({"deterministic": %s, "compile_cache": "off"})

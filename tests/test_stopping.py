@@ -1,4 +1,4 @@
-"""What `train.fit` and `training` make of a stop: no update is lost, and no
+"""What `train_loop.run_updates` and `training` make of a stop: no update is lost, and no
 term of the log."""
 
 import os
@@ -11,8 +11,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from ptlr_jax import checkpoints, interruption, together, train
-from ptlr_jax.errors import Diverged, Stopped
+from ptlr_jax.io import checkpoints
+from ptlr_jax.runtime import signals
+from ptlr_jax.runtime.errors import Diverged, Stopped
+from ptlr_jax.training import stacked_seeds, train_loop, train_step
 
 
 @jax.jit
@@ -20,11 +22,13 @@ def _step(state, batch, key):
   value = batch["x"] * jax.random.normal(jax.random.fold_in(key, state.step))
   params = {"w": 0.9 * state.params["w"] + value}
   terms = {"loss": value**2, "size": jnp.abs(params["w"])}
-  return train.TrainState(state.step + 1, params, state.opt_state), terms
+  return train_step.TrainState(state.step + 1, params, state.opt_state), terms
 
 
 def _begin():
-  return train.TrainState(jnp.zeros((), jnp.int32), {"w": jnp.ones(())}, ())
+  return train_step.TrainState(
+    jnp.zeros((), jnp.int32), {"w": jnp.ones(())}, ()
+  )
 
 
 def _fit(state=None, stop_at=0, bad=0, **changes):
@@ -44,7 +48,7 @@ def _fit(state=None, stop_at=0, bad=0, **changes):
     logs[step] = values
 
   state = _begin() if state is None else state
-  last = train.fit(
+  last = train_loop.run_updates(
     state,
     _step,
     batch_at,
@@ -121,7 +125,7 @@ def test_a_stop_waits_for_few_updates(monkeypatch):
   )
   _, saved, _ = _fit(steps=12, log_every=0, checkpoint_every=0, stop_at=11)
   _, pending = saved[11]
-  assert [jax.device_get(x) for x in waited] == pending[: 11 - train.AHEAD]
+  assert [jax.device_get(x) for x in waited] == pending[: 11 - train_loop.AHEAD]
 
 
 # Several runs at once.
@@ -152,7 +156,7 @@ def test_runs_go_on_from_the_step_that_they_have_in_common(
   trainings = [
     types.SimpleNamespace(directory=steps, config=config) for steps in saved
   ]
-  found = together.common_step(trainings)  # type: ignore[arg-type]
+  found = stacked_seeds.common_step(trainings)  # type: ignore[arg-type]
   assert found == common
 
 
@@ -161,8 +165,8 @@ def test_a_checkpoint_is_written_or_read_to_its_end(
   what, tmp_path, monkeypatch
 ):
   """A signal acts afterwards; orbax knows no exception but its own."""
-  monkeypatch.setattr(interruption, "GRACE", 600)
-  monkeypatch.setattr(interruption._watch, "asked", None)  # also afterwards
+  monkeypatch.setattr(signals, "GRACE", 600)
+  monkeypatch.setattr(signals._watch, "asked", None)  # also afterwards
   tree = {"w": jnp.ones(3)}
   checkpoints.finish(tmp_path, tree)
   checkpoints.save(tmp_path, 1, tree)
@@ -182,6 +186,6 @@ def test_a_checkpoint_is_written_or_read_to_its_end(
     return found
 
   monkeypatch.setattr(ocp.StandardCheckpointer, name, signalled)
-  with pytest.raises(Stopped), interruption.watched():
+  with pytest.raises(Stopped), signals.watched():
     calls[what]()
   assert done == [name]

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.storage: seals, sealed JSON, folders, leftovers."""
+"""Tests of ptlr_jax.io.storage: seals, sealed JSON, folders, leftovers."""
 
 import errno
 import hashlib
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ptlr_jax import storage
-from ptlr_jax.errors import Damaged, OtherVersion
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import Damaged, OtherVersion
 from tests.damage import flipped, names, random_bits
 
 # Seals.

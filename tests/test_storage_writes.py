@@ -1,4 +1,4 @@
-"""Writes of ptlr_jax.storage that fail: the old stays, the disk is named."""
+"""Writes of ptlr_jax.io.storage that fail: the old stays, the disk is named."""
 
 import contextlib
 import errno
@@ -8,8 +8,8 @@ from stat import S_ISREG
 
 import pytest
 
-from ptlr_jax import storage, writers
-from ptlr_jax.errors import NoSpace
+from ptlr_jax.io import disk_space, metrics_log, storage
+from ptlr_jax.runtime.errors import NoSpace
 from tests.damage import names
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
@@ -82,7 +82,7 @@ def test_too_little_room_is_said_before_anything_is_written(
   tmp_path, monkeypatch
 ):
   path = tmp_path / "deep" / "x"
-  monkeypatch.setattr(storage, "free_space", lambda path: 1500)
+  monkeypatch.setattr(disk_space, "free_space", lambda path: 1500)
   storage.write_bytes(path, b"x" * 1500)
   with pytest.raises(NoSpace) as caught:
     storage.write_bytes(path, b"y" * 1501)
@@ -106,7 +106,7 @@ def test_too_little_room_is_said_before_anything_is_written(
   ],
 )
 def test_sizes_in_words(size, said):
-  assert storage.in_words(size) == said
+  assert disk_space.size_in_words(size) == said
 
 
 def test_free_space_is_known_of_what_is_not_there_yet(tmp_path, monkeypatch):
@@ -118,9 +118,9 @@ def test_free_space_is_known_of_what_is_not_there_yet(tmp_path, monkeypatch):
   monkeypatch.setattr(
     storage.shutil, "disk_usage", lambda path: asked.append(path) or Usage
   )
-  assert storage.free_space(tmp_path / "a" / "b") == 42
+  assert disk_space.free_space(tmp_path / "a" / "b") == 42
   monkeypatch.chdir(tmp_path)
-  assert storage.free_space(Path("c/d")) == 42
+  assert disk_space.free_space(Path("c/d")) == 42
   assert [path.resolve() for path in asked] == [tmp_path.resolve()] * 2
 
 
@@ -154,8 +154,8 @@ def _led_to(first: Exception, second: Exception, explicit: bool) -> Exception:
 def test_a_full_disk_is_known_by_the_error_or_what_led_to_it(
   tmp_path, error, full
 ):
-  assert storage.is_full(error) is full
-  where = storage.room_for(tmp_path / "x", 7)
+  assert disk_space.is_full(error) is full
+  where = disk_space.room_for(tmp_path / "x", 7)
   with pytest.raises((OSError, ValueError, RuntimeError)) as caught, where:
     raise error
   if full:
@@ -167,14 +167,14 @@ def test_a_full_disk_is_known_by_the_error_or_what_led_to_it(
 
 
 def test_no_room_inside_is_told_of_the_file_that_had_none(tmp_path):
-  inner = storage.no_space(tmp_path / "inner", 3)
-  with pytest.raises(NoSpace) as caught, storage.room_for(tmp_path, 7):
+  inner = disk_space.no_space(tmp_path / "inner", 3)
+  with pytest.raises(NoSpace) as caught, disk_space.room_for(tmp_path, 7):
     raise inner
   assert caught.value is inner
 
 
 def test_a_line_of_the_log_that_has_no_room_says_so(tmp_path, monkeypatch):
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   log.append("ilg", 2, {"loss": 1.0})
   error = OSError(errno.ENOSPC, "No space left on device")
   with monkeypatch.context() as patched:
@@ -185,11 +185,11 @@ def test_a_line_of_the_log_that_has_no_room_says_so(tmp_path, monkeypatch):
 
 
 def test_a_probe_for_a_writable_folder_leaves_nothing(tmp_path, monkeypatch):
-  writers.make_writable(tmp_path / "a" / "b")
+  disk_space.make_writable(tmp_path / "a" / "b")
   assert names(tmp_path / "a" / "b") == []
   (tmp_path / "file").write_bytes(b"")
   with pytest.raises(OSError, match="file"):
-    writers.make_writable(tmp_path / "file" / "x")
+    disk_space.make_writable(tmp_path / "file" / "x")
   with contextlib.suppress(OSError):
-    writers.make_writable(tmp_path / "file")
+    disk_space.make_writable(tmp_path / "file")
   assert (tmp_path / "file").read_bytes() == b""

@@ -10,12 +10,16 @@ from basnet_fixture import read_root, tiny_videos, write_basnet
 from batch_options import ilg_options
 from tiny_config import ROOT
 
-from ptlr_jax import command_line, pipeline, prepare, workdir
-from ptlr_jax.data import batches, prepared
-from ptlr_jax.data.loading import load
-from ptlr_jax.data.source import ReadOptions
+from ptlr_jax import prepare
+from ptlr_jax.cli import command_line
+from ptlr_jax.data import batches
+from ptlr_jax.data.layouts.source import ReadOptions
 from ptlr_jax.data.streaming import read_ahead
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.tfds import prepared
+from ptlr_jax.runs import pipeline
+from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.workdir import run_folder
 
 CLASSES = ("Archery", "Ballet", "Zumba")
 LENGTHS: dict[str, Any] = {"num_segments": 30, "width": 8, "num_classes": 3}
@@ -29,14 +33,14 @@ def folders(tmp_path_factory):
   test = tiny_videos("test", 3, seed=1, **LENGTHS)
   root = write_basnet(folder / "root", train, test, CLASSES)
   out = folder / "out"
-  prepare.run(["prepare", f"--source={root}", f"--data_dir={out}"])
-  return {"layout": root, "prepared": prepared.find(out)[0]}
+  prepare.run_command(["prepare", f"--source={root}", f"--data_dir={out}"])
+  return {"layout": root, "prepared": prepared.find_prepared(out)[0]}
 
 
 def _videos(folders, kind, memory_gb=0.0):
   if kind == "prepared":
     how = ReadOptions(str(folders[kind]), kind, memory_gb=memory_gb)
-    data = prepared.load(how)
+    data = prepared.load_prepared(how)
   else:
     data = read_root(folders[kind], memory_gb=memory_gb)
   assert data.on_disk == (memory_gb == 0)
@@ -129,8 +133,8 @@ def _run(root, directory, memory_gb):
     *("--config.data.width=0", "--config.ptlr.stages=1"),
   ]
   config = command_line.parse(argv).config
-  workdir.prepare(directory, config)
-  pipeline.Run(config, load(config.data), directory).run()
+  run_folder.prepare_run_folder(directory, config)
+  pipeline.Run(config, load_dataset(config.data), directory).run()
   names = [p for p in directory.rglob("*") if p.is_file()]
   kept = [p for p in names if p.suffix == ".npz" or p.name == "detections.json"]
   return {

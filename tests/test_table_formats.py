@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 from test_ablations import metrics
 
-from ptlr_jax import table_formats
-from ptlr_jax.ablations import TABLES, Cell, Comparison, Filled, fill
+from ptlr_jax.paper_tables import formats
+from ptlr_jax.paper_tables.ablations import (
+  TABLES,
+  Cell,
+  Comparison,
+  Filled,
+  fill,
+)
 
 A, B = "ILG w/o cs & tm", "ILG"
 
@@ -44,17 +50,17 @@ CAPTION = (
 
 
 def test_the_caption_names_rows_that_lack_a_seed(filled):
-  assert table_formats.caption(filled) == CAPTION
+  assert formats.caption(filled) == CAPTION
   whole = filled._replace(seeds={A: [3, 5], B: [3, 5]})
-  assert table_formats.caption(whole).endswith("deviation over seeds 3, 5")
+  assert formats.caption(whole).endswith("deviation over seeds 3, 5")
   # As many each, and none has all.
   apart = filled._replace(seeds={A: [0, 1], B: [1, 2]})
   said = f"seeds 0, 1, 2; fewer seeds so far for {A}: 2, {B}: 2"
-  assert table_formats.caption(apart).endswith(said)
+  assert formats.caption(apart).endswith(said)
 
 
 def test_text_has_deviations_and_the_papers_figures_below(filled):
-  assert table_formats.text(filled) == (
+  assert formats.table_text(filled) == (
     f"{CAPTION}\n"
     "                  0.5  0.9  0.1:0.7  Δ 0.1:0.7       p\n"
     "ILG w/o cs & tm  21.0  0.5     30.5\n"
@@ -66,7 +72,7 @@ def test_text_has_deviations_and_the_papers_figures_below(filled):
 
 
 def test_markdown_is_a_row_a_line(filled):
-  assert table_formats.markdown(filled) == (
+  assert formats.markdown(filled) == (
     f"{CAPTION}.\n\n"
     "|  | 0.5 | 0.9 | 0.1:0.7 | Δ 0.1:0.7 | p |\n"
     "|---|---|---|---|---|---|\n"
@@ -79,7 +85,7 @@ def test_markdown_is_a_row_a_line(filled):
 
 
 def test_csv_is_a_cell_a_line(filled):
-  lines = table_formats.as_csv(filled).splitlines()
+  lines = formats.as_csv(filled).splitlines()
   assert lines[0] == (
     "table,row,column,mean,deviation,paper,seeds,values,difference,p"
   )
@@ -95,7 +101,7 @@ def test_csv_is_a_cell_a_line(filled):
 
 
 def test_csv_reads_back_to_every_seeds_figure(filled):
-  rows = list(csv.DictReader(io.StringIO(table_formats.as_csv(filled))))
+  rows = list(csv.DictReader(io.StringIO(formats.as_csv(filled))))
   assert len(rows) == 6
   first, last = rows[0], rows[-1]
   assert (first["table"], first["row"], first["column"]) == ("3", A, "0.50")
@@ -110,7 +116,7 @@ def test_csv_reads_back_to_every_seeds_figure(filled):
 
 
 def test_latex_is_a_table_with_its_signs_escaped(filled):
-  assert table_formats.latex(filled).splitlines() == [
+  assert formats.latex(filled).splitlines() == [
     r"\begin{table}",
     r"\centering",
     rf"\caption{{{CAPTION.replace('%', chr(92) + '%')}}}",
@@ -131,9 +137,9 @@ def test_latex_is_a_table_with_its_signs_escaped(filled):
 
 def test_a_fall_has_a_minus_in_latex_and_a_figure_of_p(filled):
   fell = filled._replace(main="0.90")
-  assert "$-$0.2 &  " in table_formats.latex(fell)
+  assert "$-$0.2 &  " in formats.latex(fell)
   rose = filled._replace(main="0.50")
-  assert "| +3.0 | 0.250 |" in table_formats.markdown(rose)
+  assert "| +3.0 | 0.250 |" in formats.markdown(rose)
 
 
 def test_label_columns_have_names(filled):
@@ -146,20 +152,20 @@ def test_label_columns_have_names(filled):
   labels = filled._replace(
     table=TABLES[4], columns=columns, main="precision", cells=cells, compared={}
   )
-  head = table_formats.markdown(labels).splitlines()[2]
+  head = formats.markdown(labels).splitlines()[2]
   assert head == "|  | precision | action recall | Δ precision | p |"
 
 
-@pytest.mark.parametrize("form", table_formats.FORMATS)
+@pytest.mark.parametrize("form", formats.FORMATS)
 def test_joined_tables_are_all_there_with_a_line_between(filled, form):
   other = filled._replace(table=TABLES[4])
-  text = table_formats.joined([filled, other], form)
+  text = formats.joined([filled, other], form)
   if form == "csv":
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["table"] for row in rows] == ["3"] * 6 + ["4"] * 6
     assert text.endswith("0.000400\n")
   else:
-    render = table_formats.FORMATS[form]
+    render = formats.FORMATS[form]
     assert text == f"{render(filled)}\n{render(other)}"
 
 
@@ -185,10 +191,10 @@ def _cells(line, sign):
 def test_every_line_of_a_table_has_as_many_columns(real):
   many = 1 + len(real.columns) + 2
   rows = len(real.table.rows)
-  lines = table_formats.markdown(real).splitlines()
+  lines = formats.markdown(real).splitlines()
   lines = [line for line in lines if line.startswith("|")]
   assert [_cells(line, "|") for line in lines] == [many + 2] * (2 + rows)
-  text = table_formats.latex(real)
+  text = formats.latex(real)
   assert rf"\begin{{tabular}}{{l{'r' * (many - 1)}}}" in text
   lines = [line for line in text.splitlines() if line.endswith(r" \\")]
   with_paper = any(cell.published for cell in real.cells.values())
@@ -199,7 +205,7 @@ def test_every_line_of_a_table_has_as_many_columns(real):
 
 
 def test_csv_gives_back_every_row_whatever_its_label_holds(real):
-  read = list(csv.DictReader(io.StringIO(table_formats.as_csv(real))))
+  read = list(csv.DictReader(io.StringIO(formats.as_csv(real))))
   assert len(read) == len(real.table.rows) * len(real.columns)
   for line in read:
     cell = real.cells[line["row"], line["column"]]

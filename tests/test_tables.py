@@ -11,15 +11,13 @@ from test_ablations import metrics
 from tiny_config import ROOT
 
 from configs import base, thumos14
-from ptlr_jax import (
-  ablations,
-  command_line,
-  identity,
-  settings,
-  tables,
-  writers,
-)
-from ptlr_jax.errors import Diverged, InputError
+from ptlr_jax import tables
+from ptlr_jax.cli import command_line
+from ptlr_jax.io import storage
+from ptlr_jax.paper_tables import ablations
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import Diverged, InputError
+from ptlr_jax.workdir import identity
 
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
 
@@ -126,7 +124,7 @@ def test_a_delta_changes_what_its_row_is_about(name):
   }
   assert keys == DELTAS[name] | {"seed"}
   assert changed.seed == 11
-  flat = settings.flatten(changed)
+  flat = config_tree.flatten(changed)
   for key in keys & {f"{LOSS}{x}" for x in ("alpha", "beta", "gamma")}:
     assert flat[key] == 0
   if name.startswith("ptlr"):
@@ -145,7 +143,9 @@ def test_a_row_that_cannot_run_is_named_before_any_is_trained(
   pretend, tmp_path
 ):
   three = "--config.ptlr.thresholds=(0.7, 0.65, 0.6)"
-  line = refused(tables.run, ["", CONFIG, f"--workdir={tmp_path}", three])
+  line = refused(
+    tables.run_command, ["", CONFIG, f"--workdir={tmp_path}", three]
+  )
   assert line == (
     "ptlr_ots: --config.ptlr.thresholds: expected one for each of the 4 "
     "stages, got (0.7, 0.65, 0.6)"
@@ -166,7 +166,7 @@ def test_a_test_set_that_cannot_be_scored_is_refused(tmp_path):
   root = write_basnet(tmp_path / "root", train, bare, ("Diving", "HighJump"))
   where = (f"--config.data.root={root}", "--config.data.layout=basnet")
   args = ["", CONFIG, "--table=3", f"--workdir={tmp_path / 'run'}", *where]
-  line = refused(tables.run, [*args, "--config.data.width=4"])
+  line = refused(tables.run_command, [*args, "--config.data.width=4"])
   assert line.startswith(f"{root}: expected a test set that can be scored")
   assert "none of the 2 test videos has a temporal annotation" in line
   assert line.endswith("the tables need one, ptlr_jax.main does not")
@@ -190,7 +190,7 @@ def test_labels_that_have_no_truth_make_no_table(tmp_path):
   streams = "--config.ilg.streams=('rgb',)"
   args = ["", CONFIG, f"--workdir={tmp_path / 'run'}", *where, streams]
   args += ["--config.data.width=4"]
-  line = refused(tables.run, [*args, "--table=4"])
+  line = refused(tables.run_command, [*args, "--table=4"])
   assert line.startswith(f"{root}: expected temporal annotations of training")
 
 
@@ -210,7 +210,7 @@ def pretend(monkeypatch):
       raise KeyboardInterrupt
     simulated = self.config.data.layout == "simulated"
     figures = {**metrics(seed), "seed": seed, "simulated": simulated}
-    writers.write_json(self.directory(name, seed) / "metrics.json", figures)
+    storage.write_json(self.directory(name, seed) / "metrics.json", figures)
 
   monkeypatch.setattr(tables.Runs, "finish", finish)
   return asked
@@ -219,7 +219,7 @@ def pretend(monkeypatch):
 def test_a_run_that_diverges_costs_its_own_row_only(pretend, tmp_path, capsys):
   args = ["", CONFIG, "--table=3", "--seeds=3", f"--workdir={tmp_path}"]
   with pytest.raises(Diverged) as caught:
-    tables.run(args)
+    tables.run_command(args)
   assert "1 runs diverged" in str(caught.value)
   assert "seed 1, ilg_without_cs: ilg: loss is nan" in str(caught.value)
   assert len(pretend) == 12
@@ -245,7 +245,7 @@ def test_a_run_that_diverges_costs_its_own_row_only(pretend, tmp_path, capsys):
 def test_a_count_begins_at_the_configurations_seed_and_a_list_does_not(
   pretend, tmp_path, args, seeds
 ):
-  tables.run(["", CONFIG, "--table=1", f"--workdir={tmp_path}", *args])
+  tables.run_command(["", CONFIG, "--table=1", f"--workdir={tmp_path}", *args])
   assert pretend == [(n, seed) for seed in seeds for n in ("basnet", "ours")]
   made = {p.name for p in tmp_path.glob("seed-*")}
   assert made == {f"seed-{seed}" for seed in seeds}
@@ -256,11 +256,11 @@ def test_the_tables_of_a_seed_are_there_when_a_later_one_is_stopped(
 ):
   args = ["", CONFIG, "--table=3", f"--workdir={tmp_path}"]
   with pytest.raises(KeyboardInterrupt):
-    tables.run([*args, "--seeds=0,99"])
+    tables.run_command([*args, "--seeds=0,99"])
   assert pretend[-1] == ("ilg_without_cs_tm", 99)
   rows = read_csv(tmp_path / "tables" / "table-3.csv")
   assert {row["seeds"] for row in rows} == {"0"}
-  tables.run([*args, "--seeds=0,2"])
+  tables.run_command([*args, "--seeds=0,2"])
   rows = read_csv(tmp_path / "tables" / "table-3.csv")
   assert {row["seeds"] for row in rows} == {"0 2"}
 
@@ -269,7 +269,7 @@ def test_a_diverged_run_is_exit_status_1(pretend, tmp_path, monkeypatch):
   argv = ["tables", CONFIG, "--table=4", "--seeds=1,", f"--workdir={tmp_path}"]
   monkeypatch.setattr("sys.argv", argv)
   with pytest.raises(SystemExit) as caught:
-    command_line.execute(tables.run, "", tables.USAGE)
+    command_line.execute(tables.run_command, "", tables.USAGE)
   assert caught.value.code == 1
   assert pretend
 
@@ -277,7 +277,9 @@ def test_a_diverged_run_is_exit_status_1(pretend, tmp_path, monkeypatch):
 def test_every_table_is_there_in_every_format_and_says_simulated(
   pretend, tmp_path
 ):
-  tables.run(["", CONFIG, "--table=1,6", "--seeds=0,", f"--workdir={tmp_path}"])
+  tables.run_command(
+    ["", CONFIG, "--table=1,6", "--seeds=0,", f"--workdir={tmp_path}"]
+  )
   assert {name for name, _ in pretend} == {"basnet", "ours", "ptlr"}
   written = {p.name for p in (tmp_path / "tables").iterdir()}
   assert written == {
@@ -297,18 +299,18 @@ def test_every_table_is_there_in_every_format_and_says_simulated(
 def test_tables_of_a_data_set_on_disk_have_no_such_note(pretend, tmp_path):
   layout = ("--config.data.layout=basnet", "--config.data.root=nowhere")
   args = ["--table=1", "--seeds=1", f"--workdir={tmp_path}", *layout]
-  tables.run(["", CONFIG, *args])
+  tables.run_command(["", CONFIG, *args])
   assert pretend
   for path in (tmp_path / "tables").iterdir():
     assert "imulated" not in path.read_text()
 
 
 def test_nothing_is_written_before_the_first_run(tmp_path):
-  assert tables.write(tmp_path, [3], {"ilg": {}}) == ""
+  assert tables.write_tables(tmp_path, [3], {"ilg": {}}) == ""
   assert not list(tmp_path.iterdir())
 
 
 def test_seeds_at_once_are_refused_for_tables(tmp_path):
   argv = ["", "--config=configs/simulated.py", f"--workdir={tmp_path / 'w'}"]
   with pytest.raises(InputError, match=r"config\.seeds: expected 1, got 2"):
-    tables.run([*argv, "--table=3", "--config.seeds=2"])
+    tables.run_command([*argv, "--table=3", "--config.seeds=2"])

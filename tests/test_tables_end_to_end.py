@@ -10,7 +10,7 @@ import pytest
 from test_tables import CONFIG, DELTAS, read_csv
 from tiny_config import KILLED, ROOT, start
 
-from ptlr_jax import ablations
+from ptlr_jax.paper_tables import ablations
 
 ALL = "--table=all"
 SMALL = ("--config.ilg.steps=4", "--config.ots.steps=2", "--config.rts.steps=2")

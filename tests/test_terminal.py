@@ -15,7 +15,9 @@ import pytest
 from test_event_files import curves_of, scalars
 from tiny_config import KILLED, ROOT, start
 
-from ptlr_jax import main, progress, writers
+from ptlr_jax import main
+from ptlr_jax.io import metrics_log, storage
+from ptlr_jax.runtime import progress
 
 CONFIG = f"--config={ROOT / 'tests' / 'tiny_config.py'}"
 SMALL = (
@@ -132,9 +134,9 @@ def test_a_terminal_gets_bars_and_lines_of_ours_and_nothing_else(run):
 
 def test_the_curves_of_a_run_that_was_killed_have_every_step_once(run):
   directory, _, _ = run
-  lines = writers.MetricsLog(directory / "metrics.jsonl").read()
+  lines = metrics_log.MetricsLog(directory / "metrics.jsonl").read()
   shown = scalars(directory / "tensorboard")
-  rows = writers.read_json(directory / "metrics.json")["stages"]
+  rows = storage.read_json(directory / "metrics.json")["stages"]
   scores = shown.pop("evaluate")
   assert shown == curves_of(lines)
   assert [step for step, _ in shown["ots-1"]["loss"]] == [2, 4, 6]
@@ -177,7 +179,7 @@ def test_seeds_at_once_have_curves_each_and_say_their_table_alone_when_quiet(
     directory = tmp_path / f"seed-{seed}"
     shown = scalars(directory / "tensorboard")
     assert shown.pop("evaluate")
-    lines = writers.MetricsLog(directory / "metrics.jsonl").read()
+    lines = metrics_log.MetricsLog(directory / "metrics.jsonl").read()
     assert shown == curves_of(lines)
     assert shown.keys() == {"ilg", "labels-0"}
 

@@ -1,18 +1,18 @@
-"""Tests of ptlr_jax.timeline and ptlr_jax.detected: pictures of detections."""
+"""Tests of ptlr_jax.inference.timeline and ptlr_jax.inference.video_detections: pictures of detections."""
 
 import sys
 
 import numpy as np
 import pytest
 
-from ptlr_jax import detected
-from ptlr_jax.detected import Detected, Segment
-from ptlr_jax.errors import InputError
+from ptlr_jax.inference import video_detections
+from ptlr_jax.inference.video_detections import Segment, VideoDetections
+from ptlr_jax.runtime.errors import InputError
 
 pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 from matplotlib import image
 
-from ptlr_jax import timeline
+from ptlr_jax.inference import timeline
 
 CLASSES = ("jump", "run", "throw")
 TIMES = 0.32 + 0.64 * np.arange(40)
@@ -32,7 +32,7 @@ def _found(segments=SEGMENTS, times=TIMES, low=0.0, high=1.0):
     for net in ("ilg", "ots", "rts")
   }
   scores = {"jump": 0.3, "run": 0.6, "throw": 0.1}
-  return Detected("clip", list(segments), scores, cas, times, CLASSES)
+  return VideoDetections("clip", list(segments), scores, cas, times, CLASSES)
 
 
 def _panels(figure):
@@ -150,9 +150,9 @@ def test_a_notebook_shows_it_without_pyplot():
 
 def test_an_absent_package_is_named_with_its_extra(monkeypatch):
   monkeypatch.setitem(sys.modules, "matplotlib", None)
-  monkeypatch.delitem(sys.modules, "ptlr_jax.timeline")
-  monkeypatch.delattr("ptlr_jax.timeline")
+  monkeypatch.delitem(sys.modules, "ptlr_jax.inference.timeline")
+  monkeypatch.delattr("ptlr_jax.inference.timeline")
   with pytest.raises(InputError, match=r"ptlr-jax\[predict\]"):
     _found().plot()
   with pytest.raises(InputError, match="matplotlib"):
-    detected.drawing()
+    video_detections.import_timeline()

@@ -32,8 +32,8 @@ from torch_cases import (
 from torch_weights import from_torch
 
 from configs import base
-from ptlr_jax.optimizer import adam
-from ptlr_jax.stages import STAGES
+from ptlr_jax.method.registry import STAGES
+from ptlr_jax.training.train_step import adam
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
 FULL, PADDED = Case(21, (21, 21, 21)), Case(21, (21, 10, 5))

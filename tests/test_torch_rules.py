@@ -23,11 +23,15 @@ from torch_weights import from_torch, to_torch
 
 from benchmarks import torch_labels
 from configs import base, thumos14_basnet
-from ptlr_jax import detection, labelling, prediction, settings
-from ptlr_jax.data.annotations import Video
-from ptlr_jax.pseudo_labels import PseudoLabels
-from ptlr_jax.scale import scaled_lengths
-from ptlr_jax.stages import STAGES
+from ptlr_jax.cli import config_checks
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.localization import detection
+from ptlr_jax.method import pseudo_labels
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.method.registry import STAGES
+from ptlr_jax.method.temporal_scale import scaled_lengths
+from ptlr_jax.runs import label_phases
+from ptlr_jax.training import prediction
 
 NETWORKS = [
   *((name, ("rgb", "flow")) for name in STAGES),
@@ -145,9 +149,11 @@ def _assert_same(ours, theirs):
 
 def _initial(videos):
   config = base.get_config()
-  allowed = labelling.allowed_classes([v for v, _ in videos], C, True)
+  allowed = pseudo_labels.allowed_classes([v for v, _ in videos], C, True)
   outputs = [{"logits": logits} for _, logits in videos]
-  labels = labelling.initial(outputs, allowed, config.labels, config.fusion)
+  labels = label_phases.initial_labels(
+    outputs, allowed, config.labels, config.fusion
+  )
   return labels, allowed
 
 
@@ -174,7 +180,9 @@ def test_refined_labels_follow_the_same_rule(theta):
   logits = [x["rgb"] for _, x in videos]
   # To hundredths, so that some are theta_p itself.
   outputs = [{"cas": _softmax(x).round(2)} for x in logits]
-  labels, kept = labelling.refine(outputs, old, allowed, theta, config.labels)
+  labels, kept = label_phases.refined_labels(
+    outputs, old, allowed, theta, config.labels
+  )
   stayed = 0
   for got, own, out, before in zip(labels, allowed, outputs, old, strict=True):
     new = torch_labels.network_labels(
@@ -203,7 +211,7 @@ def test_compat_gives_basnets_detections_from_the_same_weights():
   net = load(network("ilg", ("fused",)), state).streams["fused"]
   config = thumos14_basnet.get_config()
   config.compat = "basnet"
-  settings.apply_compat(config)
+  config_checks.apply_compat(config)
   rng = np.random.default_rng(3)
   videos = [
     Video(
@@ -217,7 +225,7 @@ def test_compat_gives_basnets_detections_from_the_same_weights():
     )
     for n in (23, 33, 40, 57, 64, 91)
   ]
-  outputs = prediction.predict(
+  outputs = prediction.predict_videos(
     stage("ilg", ("fused",)),
     from_torch(state),
     videos,

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.tracking: what Weights & Biases is told, and what not.
+"""Tests of ptlr_jax.io.wandb_log: what Weights & Biases is told, and what not.
 
 A stand-in notes down what it is asked; with the extra `wandb` installed, the
 package itself writes a run offline.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ptlr_jax import tracking, writers
+from ptlr_jax.io import metrics_log, wandb_log
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {"seed": 3, "data": {"root": "root"}}
@@ -68,9 +68,9 @@ def begin(tmp_path, monkeypatch):
 
   def begin(wandb, project="mine"):
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    log = writers.MetricsLog(tmp_path / "run" / "metrics.jsonl")
+    log = metrics_log.MetricsLog(tmp_path / "run" / "metrics.jsonl")
     log.path.parent.mkdir(exist_ok=True)
-    log.follow([tracking.Tracker(project, log.path.parent, CONFIG)])
+    log.follow([wandb_log.Tracker(project, log.path.parent, CONFIG)])
     return log
 
   return begin
@@ -174,10 +174,11 @@ def test_no_key_is_asked_for_offline(begin, capsys):
 REAL = """
 import sys
 from pathlib import Path
-from ptlr_jax import tracking, writers
-log = writers.MetricsLog(Path(sys.argv[1]) / "metrics.jsonl")
+from ptlr_jax.io import metrics_log
+from ptlr_jax.io import wandb_log
+log = metrics_log.MetricsLog(Path(sys.argv[1]) / "metrics.jsonl")
 for _ in range(2):
-  log.follow([tracking.Tracker("mine", log.path.parent, {"seed": 3})])
+  log.follow([wandb_log.Tracker("mine", log.path.parent, {"seed": 3})])
   log.append("ilg", 2, {"loss": 0.5})
   log.close()
 """

@@ -1,12 +1,13 @@
-"""Tests of ptlr_jax.train, on a linear model."""
+"""Tests of ptlr_jax.training.train_step, on a linear model."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ptlr_jax import checkpoints, optimizer, train
-from ptlr_jax.errors import Diverged
+from ptlr_jax.io import checkpoints
+from ptlr_jax.runtime.errors import Diverged
+from ptlr_jax.training import train_loop, train_step
 
 KEY = jax.random.key(7)
 
@@ -30,12 +31,12 @@ def _bad_batch(i):
   return {**_batch(i), "divisor": np.float32(i != 5)}
 
 
-TX = optimizer.adam(0.1)
-STEP = train.make_step(_loss, TX)  # one, so that all tests compile it once
+TX = train_step.adam(0.1)
+STEP = train_step.make_step(_loss, TX)  # one, so that all tests compile it once
 
 
 def _begin():
-  return train.create({"w": jnp.zeros(3), "b": jnp.zeros(())}, TX)
+  return train_step.create_state({"w": jnp.zeros(3), "b": jnp.zeros(())}, TX)
 
 
 def _fit(state, steps, batch_at=_batch, **changes):
@@ -51,7 +52,11 @@ def _fit(state, steps, batch_at=_batch, **changes):
       {step: jax.device_get(state)}
     ),
   }
-  return train.fit(state, STEP, batch_at, **{**how, **changes}), logs, saved
+  return (
+    train_loop.run_updates(state, STEP, batch_at, **{**how, **changes}),
+    logs,
+    saved,
+  )
 
 
 def _assert_same(one, other):
@@ -62,10 +67,10 @@ def _assert_same(one, other):
 
 
 def test_due_is_every_so_often_and_at_the_last_step():
-  assert [s for s in range(1, 11) if train.due(s, 4, 10)] == [4, 8, 10]
-  assert [s for s in range(1, 9) if train.due(s, 4, 8)] == [4, 8]
-  assert [s for s in range(1, 5) if train.due(s, 0, 4)] == [4]
-  assert [s for s in range(1, 4) if train.due(s, 1, 3)] == [1, 2, 3]
+  assert [s for s in range(1, 11) if train_loop.due(s, 4, 10)] == [4, 8, 10]
+  assert [s for s in range(1, 9) if train_loop.due(s, 4, 8)] == [4, 8]
+  assert [s for s in range(1, 5) if train_loop.due(s, 0, 4)] == [4]
+  assert [s for s in range(1, 4) if train_loop.due(s, 1, 3)] == [1, 2, 3]
 
 
 def test_training_lowers_the_loss_and_counts_its_steps():
@@ -130,7 +135,7 @@ def test_nothing_happens_past_the_last_step():
 
 
 def test_one_shape_compiles_once():
-  step = train.make_step(_loss, TX)
+  step = train_step.make_step(_loss, TX)
   state = _begin()
   for i in range(4):
     state, _ = step(state, _batch(i), KEY)
@@ -159,7 +164,7 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
 
 
 def test_a_frugal_step_does_the_same():
-  frugal = train.make_step(_loss, TX, frugal=True)
+  frugal = train_step.make_step(_loss, TX, frugal=True)
   usual, _ = STEP(_begin(), _batch(0), KEY)
   sparing, _ = frugal(_begin(), _batch(0), KEY)
   for a, b in zip(

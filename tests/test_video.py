@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ptlr_jax.errors import InputError
 from ptlr_jax.features.video import Video
+from ptlr_jax.runtime.errors import InputError
 
 pytest.importorskip("av", reason="PyAV decodes video: the extra video")
 

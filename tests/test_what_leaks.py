@@ -12,8 +12,8 @@ import pytest
 from basnet_fixture import tiny_videos, write_basnet
 from tiny_config import ROOT, start
 
-from ptlr_jax import label_files, storage, writers
-from ptlr_jax.errors import Damaged
+from ptlr_jax.io import label_files, storage
+from ptlr_jax.runtime.errors import Damaged
 
 SECRET = "hunter2-a-token-of-the-environment"
 PLACE = "where-alice-keeps-her-features"
@@ -73,14 +73,14 @@ def test_no_artefact_names_a_place_a_user_or_a_secret(run):
 
 
 def test_the_place_of_the_data_is_known_by_its_last_name(run):
-  config = writers.read_json(run / "config.json")
+  config = storage.read_json(run / "config.json")
   assert config["data"]["root"] == "root"
   assert config["compile_cache"] == "cache"
 
 
 def test_provenance_and_metrics_name_what_the_run_was_made_with(run):
-  (begun,) = writers.read_json(run / "provenance.json")["starts"]
-  (made_with,) = writers.read_json(run / "metrics.json")["made_with"]
+  (begun,) = storage.read_json(run / "provenance.json")["starts"]
+  (made_with,) = storage.read_json(run / "metrics.json")["made_with"]
   assert begun.pop("time")
   assert begun == made_with
   assert made_with["seed"] == 0
@@ -125,8 +125,8 @@ def test_a_pickle_in_a_workdir_is_not_loaded(tmp_path):
 def test_a_config_on_disk_is_data(tmp_path):
   """JSON that looks like code stays what it is: text."""
   path = tmp_path / "config.json"
-  writers.write_json(path, {"seed": "__import__('os').abort()"})
-  assert writers.read_json(path) == {"seed": "__import__('os').abort()"}
+  storage.write_json(path, {"seed": "__import__('os').abort()"})
+  assert storage.read_json(path) == {"seed": "__import__('os').abort()"}
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
-"""Tests of ptlr_jax.writers."""
+"""Tests of ptlr_jax.io.metrics_log."""
 
 import json
 
 import numpy as np
 import pytest
 
-from ptlr_jax import detection_files, label_files, storage, writers
-from ptlr_jax.errors import Damaged, InputError
-from ptlr_jax.pseudo_labels import PseudoLabels
+from ptlr_jax.io import detection_files, label_files, metrics_log, storage
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.runtime.errors import Damaged, InputError
 
 IDS, LENGTHS = ("a", "video_b", "c"), (1, 7, 12)
 
@@ -97,7 +97,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, before):
     path.write_bytes(before)
   for write in (
     lambda: storage.write_bytes(path, b"new"),
-    lambda: writers.write_json(path, {"a": 1}),
+    lambda: storage.write_json(path, {"a": 1}),
     lambda: label_files.write_labels(path, IDS, _labels(3)),
     lambda: detection_files.write_detections(path, {}),
   ):
@@ -109,11 +109,11 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, before):
 
 def test_json_comes_back_and_nan_is_refused(tmp_path):
   path = tmp_path / "deep" / "x.json"
-  writers.write_json(path, {"a": [1, 2.5, None], "b": "é"})
-  assert writers.read_json(path) == {"a": [1, 2.5, None], "b": "é"}
+  storage.write_json(path, {"a": [1, 2.5, None], "b": "é"})
+  assert storage.read_json(path) == {"a": [1, 2.5, None], "b": "é"}
   with pytest.raises(ValueError, match="JSON compliant"):
-    writers.write_json(path, {"a": float("nan")})
-  assert writers.read_json(path)["b"] == "é"
+    storage.write_json(path, {"a": float("nan")})
+  assert storage.read_json(path)["b"] == "é"
   assert _names(path.parent) == ["x.json"]
 
 
@@ -121,7 +121,7 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
   path = tmp_path / "metrics.json"
   path.write_text('{"a": 1')
   with pytest.raises(Damaged, match="no JSON") as caught:
-    writers.read_json(path)
+    storage.read_json(path)
   assert str(path) in str(caught.value)
 
 
@@ -131,7 +131,7 @@ def test_detections_have_the_activitynet_form(tmp_path):
   detection_files.write_detections(path, {"video_1": found, "video_2": []})
   form = json.loads(path.read_text())
   assert (form.pop("ptlr_jax"), len(form.pop("sha256"))) == (1, 64)
-  assert form == writers.read_json(path)
+  assert form == storage.read_json(path)
   assert form == {
     "version": "VERSION 1.3",
     "results": {"video_1": found, "video_2": []},
@@ -141,7 +141,7 @@ def test_detections_have_the_activitynet_form(tmp_path):
 
 @pytest.fixture
 def log(tmp_path):
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   for phase in ("ilg", "ots-1"):
     for step in (2, 4, 6):
       log.append(phase, step, {"loss": step / 4, "b/c": 0.1})
@@ -187,7 +187,7 @@ def test_a_line_that_a_kill_cut_off_is_left_out_and_written_again(
 
 
 def test_a_log_that_is_not_there_is_empty(tmp_path):
-  log = writers.MetricsLog(tmp_path / "metrics.jsonl")
+  log = metrics_log.MetricsLog(tmp_path / "metrics.jsonl")
   log.rewind("ilg", 0)
   assert log.read() == []
   assert not (tmp_path / "metrics.jsonl").exists()

@@ -16,14 +16,15 @@ ROOT = Path(__file__).absolute().parents[1]
 # when a file is about to get the name that ends so.
 KILLED = """
 import os, pathlib, signal
-from ptlr_jax import main, writers
+from ptlr_jax.io import metrics_log
+from ptlr_jax import main
 
 moment = {moment!r}
 
 def die():
   os.kill(os.getpid(), signal.SIGKILL)
 
-def logged(self, phase, step, values, append=writers.MetricsLog.append):
+def logged(self, phase, step, values, append=metrics_log.MetricsLog.append):
   append(self, phase, step, values)
   if f"{{phase}}:{{step}}" == moment:
     die()
@@ -35,7 +36,7 @@ def guarded(rename):
     return rename(self, target)
   return renamed
 
-writers.MetricsLog.append = logged
+metrics_log.MetricsLog.append = logged
 pathlib.Path.rename = guarded(pathlib.Path.rename)
 pathlib.Path.replace = guarded(pathlib.Path.replace)
 main.main()

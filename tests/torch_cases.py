@@ -12,7 +12,7 @@ import pytest
 from torch_weights import to_torch
 
 from configs import base
-from ptlr_jax.stages import STAGES
+from ptlr_jax.method.registry import STAGES
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 reference: Any = pytest.importorskip(

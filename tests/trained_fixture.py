@@ -5,11 +5,12 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from ptlr_jax import checkpoints, workdir, writers
 from ptlr_jax.data import simulated
-from ptlr_jax.data.annotations import Dataset
-from ptlr_jax.phases import phases
-from ptlr_jax.pipeline import Run
+from ptlr_jax.data.dataset import Dataset
+from ptlr_jax.io import checkpoints, storage
+from ptlr_jax.runs.pipeline import Run
+from ptlr_jax.workdir import run_folder
+from ptlr_jax.workdir.phases import phases
 from tests import tiny_config
 
 
@@ -34,7 +35,7 @@ def leave_run(
   metrics; its detections come from the test phase itself."""
   data = data or simulated_data(config)
   directory.mkdir(parents=True)
-  workdir.prepare(directory, config)
+  run_folder.prepare_run_folder(directory, config)
   run = Run(config, data, directory)
   run.record()
   for i, phase in enumerate(phases(config)):
@@ -50,4 +51,4 @@ def leave_run(
 
 def results_of(directory: Path) -> dict[str, list[dict]]:
   """The detections that a run, or a prediction, has written."""
-  return writers.read_json(directory / "detections.json")["results"]
+  return storage.read_json(directory / "detections.json")["results"]

@@ -3,12 +3,9 @@
 import difflib
 from collections.abc import Sequence
 
-from ptlr_jax.data.annotation_files import (
-  Entry,
-  Event,
-)
-from ptlr_jax.data.annotations import Instance
-from ptlr_jax.data.source import ReadOptions, Source
+from ptlr_jax.data.dataset import Instance
+from ptlr_jax.data.files.annotations import Entry, Event
+from ptlr_jax.data.layouts.source import ReadOptions, Source
 
 
 def classes_of(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.data.annotations import Dataset, Video
+from ptlr_jax.data.dataset import Dataset, Video
 
 
 def features_digest(features: Mapping[str, np.ndarray]) -> bytes:

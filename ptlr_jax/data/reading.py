@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ptlr_jax.data import digest, facts, geometry
-from ptlr_jax.data.annotation_files import Entry
-from ptlr_jax.data.annotations import Dataset, Instance, Video
+from ptlr_jax.data import digest, geometry, known_facts
 from ptlr_jax.data.class_labels import classes_of, index_labels, video_labels
-from ptlr_jax.data.feature_files import (
+from ptlr_jax.data.dataset import Dataset, Instance, Video
+from ptlr_jax.data.files.annotations import Entry
+from ptlr_jax.data.files.features import (
   DiskFeatures,
   Part,
   check_finite,
@@ -19,10 +19,10 @@ from ptlr_jax.data.feature_files import (
   common_widths,
   is_constant,
 )
+from ptlr_jax.data.files.text import note_prefix
 from ptlr_jax.data.geometry import Geometry
-from ptlr_jax.data.source import ReadOptions, Source
-from ptlr_jax.data.text_files import note_prefix
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.layouts.source import ReadOptions, Source
+from ptlr_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass
@@ -43,15 +43,17 @@ class Report:
   dataset: Dataset | None = None
 
 
-def read(source: Source, options: ReadOptions, problems: list[str]) -> Dataset:
+def read_dataset(
+  source: Source, options: ReadOptions, problems: list[str]
+) -> Dataset:
   """The data set of a source. Raises InputError with a line a problem."""
-  dataset = examine(source, options, problems).dataset
+  dataset = examine_source(source, options, problems).dataset
   if dataset is None:
     raise InputError(*problems)
   return dataset
 
 
-def examine(
+def examine_source(
   source: Source, options: ReadOptions, problems: list[str]
 ) -> Report:
   """Checks everything there is to check, in one pass.
@@ -72,14 +74,14 @@ def examine(
   lengths = _lengths(source, options, problems)
   before = len(problems)
   geometries = _geometries(source, entries, lengths, options, problems, notes)
-  overruns = facts.OVERRUNS | set(options.overrun_ids)
+  overruns = known_facts.OVERRUNS | set(options.overrun_ids)
   # With a wrong geometry every instance would lie in a wrong place.
   placed = lengths if len(problems) == before else {}
   for i, length in placed.items():
     _check_overrun(
       entries[i], geometries[i], length, options, overruns, problems, notes
     )
-  notes += facts.notes(entries.values())
+  notes += known_facts.fact_notes(entries.values())
   prefixed = sum(
     any(Path(p.where).name.startswith(f"v_{i}") for p in parts.values())
     for i, parts in source.parts.items()
@@ -119,7 +121,7 @@ def examine(
     videos("test"),
     tuple(notes),
     on_disk,
-    facts.is_simulated(source.root),
+    known_facts.is_simulated(source.root),
     known_as,
   )
   return report

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ptlr_jax.data.annotation_files import Entry
-from ptlr_jax.data.annotations import Dataset
+from ptlr_jax.data.dataset import Dataset
+from ptlr_jax.data.files.annotations import Entry
 from ptlr_jax.data.reading import Report
 
 

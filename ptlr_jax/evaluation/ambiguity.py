@@ -20,7 +20,7 @@ def applied(
   protocol: Protocol,
   rule: str,
 ) -> tuple[Detections, np.ndarray | None, int]:
-  """Detections that are left, which of them `precision.score` takes as
+  """Detections that are left, which of them `average_precision.score` takes as
   ambiguous, bool[P] or None, and how many lie over stretches."""
   ambiguous = over(found, stretches, protocol)
   number = int(ambiguous.sum())

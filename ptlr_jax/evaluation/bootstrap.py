@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.evaluation.precision import Scored
+from ptlr_jax.evaluation.average_precision import Scored
 from ptlr_jax.evaluation.protocols import figures
 
 _CHUNK = 8_000_000  # weights at once

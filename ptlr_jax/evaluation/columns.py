@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ptlr_jax.data.text_files import is_name
+from ptlr_jax.data.files.text import is_name
 
 MAX_SECONDS = 1e9
 
@@ -25,7 +25,7 @@ class Columns(NamedTuple):
   score: np.ndarray
 
 
-def read(
+def read_columns(
   entries: Mapping[str, Any], scored: bool, where: str, problems: list[str]
 ) -> Columns:
   """All entries of {VIDEO: [{"label", "segment"[, "score"]}]}.

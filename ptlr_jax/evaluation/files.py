@@ -5,16 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ptlr_jax import storage
-from ptlr_jax.data.ambiguous import Stretches
+from ptlr_jax.data.files.annotations import Stretches
+from ptlr_jax.data.files.text import canonical_id, read_database, read_videos
 from ptlr_jax.data.layouts import wtalc
-from ptlr_jax.data.text_files import (
-  canonical_id,
-  read_database,
-  read_videos,
-)
 from ptlr_jax.evaluation import columns
 from ptlr_jax.evaluation.protocols import Protocol
+from ptlr_jax.io import storage
 
 AMBIGUOUS = "Ambiguous"  # the THUMOS kit's class of such stretches
 
@@ -126,7 +122,7 @@ def _pop_ambiguous(
       kept = [item for item in items if not _is_ambiguous(item)]
       database[video] = {**entry, "annotations": kept}
   where = f"{path}: among those called {AMBIGUOUS}"
-  rows = columns.read(taken, False, where, problems)
+  rows = columns.read_columns(taken, False, where, problems)
   found: Stretches = {}
   videos = list(taken)
   for n, start, end in zip(rows.video, rows.start, rows.end, strict=True):

@@ -83,7 +83,7 @@ def truth_of(
     video: entry.get("annotations") if isinstance(entry, dict) else None
     for video, entry in kept.items()
   }
-  found = columns.read(lists, False, where, problems)
+  found = columns.read_columns(lists, False, where, problems)
   index = columns.positions(found.labels)
   start, end = found.start, found.end
   if protocol.snapped:
@@ -113,7 +113,7 @@ def detections_of(
   problems: list[str],
 ) -> Detections:
   """The detections of {VIDEO: [{"label", "segment", "score"}]}."""
-  found = columns.read(results, True, where, problems)
+  found = columns.read_columns(results, True, where, problems)
   label = _indexes(found.labels, columns.positions(truth.labels))
   known = label >= 0
   ignored = Counter(found.labels[n] for n in np.flatnonzero(~known))

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ptlr_jax.data.ragged import expanded
 from ptlr_jax.evaluation.instances import Detections, Truth
-from ptlr_jax.expansion import expanded
 
 RULE, REVERSED = 0, -1  # orders of ties
+
 _CHUNK = 2_000_000  # pairs at once
 
 

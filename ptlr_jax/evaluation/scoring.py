@@ -7,19 +7,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ptlr_jax import detection_map
-from ptlr_jax.data.ambiguous import Stretches, read_stretches
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.files.annotations import Stretches, read_stretches
 from ptlr_jax.evaluation import (
   ambiguity,
+  average_precision,
   bootstrap,
-  ceilings,
-  false_positives,
+  diagnosis,
   files,
-  precision,
+  mean_ap,
   protocols,
-  sensitivity,
+  upper_bounds,
 )
+from ptlr_jax.evaluation.average_precision import Scored
 from ptlr_jax.evaluation.columns import MAX_SECONDS
 from ptlr_jax.evaluation.files import GroundTruth
 from ptlr_jax.evaluation.instances import (
@@ -28,8 +27,8 @@ from ptlr_jax.evaluation.instances import (
   detections_of,
   truth_of,
 )
-from ptlr_jax.evaluation.precision import Scored
 from ptlr_jax.evaluation.protocols import Protocol
+from ptlr_jax.runtime.errors import InputError
 
 _Given = tuple[Detections, np.ndarray | None]
 
@@ -203,10 +202,10 @@ def diagnose(scored: Scored, tiou: float, grid: float) -> dict[str, Any]:
   """All that says why the figures are what they are, for JSON."""
   k = scored.protocol.tious.index(tiou)
   return {
-    "false_positives": false_positives.profile(scored, k),
-    "sensitivity": {"tiou": tiou, "by": sensitivity.table(scored, k)},
-    "recall": ceilings.recall_curve(scored),
-    "oracles": {"grid": grid, "mAP": ceilings.caps(scored, grid)},
+    "false_positives": diagnosis.profile(scored, k),
+    "sensitivity": {"tiou": tiou, "by": diagnosis.table(scored, k)},
+    "recall": upper_bounds.recall_curve(scored),
+    "oracles": {"grid": grid, "mAP": upper_bounds.caps(scored, grid)},
   }
 
 
@@ -255,11 +254,11 @@ def evaluate(options: Options) -> dict[str, Any]:
   if reader.problems:
     raise InputError(*reader.problems)
   scored = [
-    precision.score(reader.truth, found, protocol, ambiguous)
+    average_precision.score(reader.truth, found, protocol, ambiguous)
     for found, ambiguous in given
   ]
   results = {
-    name: detection_map.summary(each)
+    name: mean_ap.summary(each)
     for name, each in zip(names, scored, strict=True)
   }
   first = results[names[0]]

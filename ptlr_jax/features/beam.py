@@ -29,15 +29,25 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ptlr_jax import command_line, extract
-from ptlr_jax.errors import InputError
+from ptlr_jax import extract
+from ptlr_jax.cli import command_line
 from ptlr_jax.features import extraction, listing, optical_flow, output
+from ptlr_jax.features.options import (
+  SETTINGS,
+  ExtractionFlags,
+  check_packages,
+  parse_extraction_flags,
+)
 from ptlr_jax.features.segments import Settings
-from ptlr_jax.progress import say, show
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import say, show
 
 USAGE = extract.USAGE.replace("ptlr_jax.extract", "ptlr_jax.features.beam")
+
 USAGE = USAGE.replace("[--jobs=N]", "[--runner=DirectRunner]")
+
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
+
 _loading = threading.Lock()
 
 
@@ -107,7 +117,7 @@ def is_remote(path: str) -> bool:
   return bool(_REMOTE.match(path))
 
 
-def _output(command: extract.Command) -> output.Output:
+def _output(command: ExtractionFlags) -> output.Output:
   remote = is_remote(command.output)
   root = command.output if remote else str(Path(command.output).expanduser())
   files = RemoteFiles() if remote else output.Files()
@@ -156,14 +166,14 @@ def _loaded(rgb: str, flow: str) -> extraction.Towers:
     return extraction.load_towers(ours, other)
 
 
-def _towers(command: extract.Command) -> extraction.Towers:
+def _towers(command: ExtractionFlags) -> extraction.Towers:
   """The networks, once a process."""
   with _loading:
     return _loaded(command.rgb_weights, command.flow_weights)
 
 
 def extract_one(
-  path: str, command: extract.Command, settings: Settings
+  path: str, command: ExtractionFlags, settings: Settings
 ) -> tuple[str, str, str]:
   """Extracts a video on a worker: (path, what became of it, why)."""
   out, towers, name = _output(command), _towers(command), listing.stem(path)
@@ -185,7 +195,7 @@ def extract_one(
 
 
 def report(
-  outcomes: Sequence[tuple[str, str, str]], command: extract.Command
+  outcomes: Sequence[tuple[str, str, str]], command: ExtractionFlags
 ) -> str:
   """Writes what became of all videos; returns the path."""
   kinds = [kind for _, kind, _ in outcomes]
@@ -197,15 +207,15 @@ def report(
 
 def _sorted_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
   """Our own flags, and Beam's."""
-  names = "|".join({*extract.Command._fields, *extract.SETTINGS} - {"jobs"})
+  names = "|".join({*ExtractionFlags._fields, *SETTINGS} - {"jobs"})
   ours = [a for a in argv[1:] if re.match(rf"--?({names})(=|$)", a)]
   return [argv[0], *ours], [a for a in argv[1:] if a not in ours]
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Runs the pipeline, and tells what failed."""
   ours, theirs = _sorted_flags(argv)
-  command, settings = extract.parse(ours, USAGE)
+  command, settings = parse_extraction_flags(ours, USAGE)
   if wrong := [flag for flag in theirs if not re.match(r"--\w+(=|$)", flag)]:
     raise InputError(f"expected flags only, got {wrong[0]!r}; {USAGE}")
   if any(re.match(r"--jobs(=|$)", flag) for flag in theirs):
@@ -214,14 +224,14 @@ def run(argv: Sequence[str]) -> None:
       "it out, see the runner's own flags (--direct_num_workers)"
     )
   beam = _beam()
-  extract.check_packages(command)
-  from ptlr_jax import startup  # it imports JAX
+  check_packages(command)
+  from ptlr_jax.cli import startup  # it imports JAX
 
   logging.getLogger("apache_beam").setLevel(logging.ERROR)
   startup.settle(SimpleNamespace(deterministic=False, compile_cache="auto"))
   videos, out = videos_of(command.videos), _output(command)
   out.settle(settings, _towers(command).digests())
-  extract.tell_places(out, [listing.stem(video) for video in videos])
+  output.tell_places(out, [listing.stem(video) for video in videos])
   say(f"{len(videos)} videos")
   options = beam.options.pipeline_options.PipelineOptions(theirs)
   with beam.Pipeline(options=options) as pipeline:
@@ -254,7 +264,7 @@ def _tell(out: output.Output) -> None:
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ptlr_jax.errors import InputError
 from ptlr_jax.features import workers
 from ptlr_jax.features.segments import (
   CROPS,
   STREAMS,
   Segment,
   Settings,
-  check,
+  check_settings,
   views,
 )
 from ptlr_jax.features.workers import Ended, Event, Failed, Made
+from ptlr_jax.runtime.errors import InputError
 
 Network = Callable[[Any, np.ndarray], Any]  # variables, [N,L,S,S,c] -> [N,D]
 
@@ -99,7 +99,7 @@ def load_towers(rgb: str = "", flow: str = "") -> Towers:
   from ptlr_jax.features import weights
 
   given = {"rgb": rgb, "flow": flow}
-  return Towers({s: weights.load(p, s) for s, p in given.items() if p})
+  return Towers({s: weights.load_weights(p, s) for s, p in given.items() if p})
 
 
 class _Rows:
@@ -231,7 +231,7 @@ def features_of(
     InputError: in one line, why the file cannot be used.
   """
   settings, path = settings or Settings(), Path(path)
-  check(settings)
+  check_settings(settings)
   heard = progress or (lambda done, expected: None)
   (result,) = _from_events(
     workers.events_of(path, towers.streams, settings),
@@ -256,7 +256,7 @@ def features_of_many(
   `jobs` processes decode and compute flow; this one runs the networks on
   segments of all of them together. `on_segment(path, done, expected)`.
   """
-  check(settings)
+  check_settings(settings)
   yield from _from_events(
     workers.events(paths, towers.streams, settings, jobs),
     towers,

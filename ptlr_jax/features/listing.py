@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from ptlr_jax.data.text_files import is_file_name
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.files.text import is_file_name
 from ptlr_jax.features.video import SUFFIXES
+from ptlr_jax.runtime.errors import InputError
 
 FORM = "a folder of videos, a video, or a text file with a path a line"
 

@@ -18,23 +18,43 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ptlr_jax import storage
 from ptlr_jax.data.geometry import FILE, Geometry, as_dict
-from ptlr_jax.errors import Damaged, InputError
+from ptlr_jax.features import output
 from ptlr_jax.features.extraction import Features
 from ptlr_jax.features.segments import STREAMS, Settings
+from ptlr_jax.io import storage
+from ptlr_jax.runtime.errors import Damaged, InputError
+from ptlr_jax.runtime.progress import show
+
+
+def tell_places(out: output.Output, names: Sequence[str]) -> None:
+  """Says where basnet's features go when their split is not known."""
+  lost = [name for name in names if not out.split_of(name)]
+  if out.layout == "basnet" and lost:
+    show(
+      f"{out.root}: of {len(lost)} videos nothing says whether they train or "
+      "are tested (split_train.txt and split_test.txt there, or --split): "
+      "their features go to features/{rgb,flow}, which training reads as the "
+      "layout own"
+    )
+
 
 LAYOUTS = ("basnet", "own", "video_features")
+
 SPLITS = ("", "train", "test")
+
 FOLDER = "extraction"
+
 VERSION = 1  # of what the same settings make
+
 _FREE = ("batch", "damaged")  # settings that do not make other features
+
 _THUMOS = {"train": r"video_validation_\d{7}", "test": r"video_test_\d{7}"}
 
 

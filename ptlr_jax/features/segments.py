@@ -19,12 +19,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ptlr_jax.errors import InputError
 from ptlr_jax.features.optical_flow import KINDS, TvL1
 from ptlr_jax.features.video import DAMAGED, Video
+from ptlr_jax.runtime.errors import InputError
 
 STREAMS = ("rgb", "flow")
+
 CROPS = {"center": 1, "ten": 10, "ten_apart": 10}  # views of a segment
+
 AT_LEAST = {"fps": 0.1, "window": 1, "stride": 1, "batch": 1, "size": 1}
 
 
@@ -50,7 +52,7 @@ class Settings:
   size: int = 224
 
 
-def check(settings: Settings) -> None:
+def check_settings(settings: Settings) -> None:
   """Refuses settings that could only fail later. Raises InputError."""
   problems = [
     f"{name}: expected a number of at least {low}, got {value}"
@@ -117,7 +119,7 @@ class Segments:
   @property
   def expected(self) -> int:
     """About how many segments there are, by the file's header."""
-    return count(self.video.expected, self.settings)
+    return count_segments(self.video.expected, self.settings)
 
   def __iter__(self) -> Iterator[Segment]:
     window, stride = self.settings.window, self.settings.stride
@@ -162,7 +164,7 @@ class Segments:
     return crop(x, self.settings.size)
 
 
-def count(duration: float, settings: Settings) -> int:
+def count_segments(duration: float, settings: Settings) -> int:
   """How many segments a video of so many seconds has."""
   frames = math.floor(duration * settings.fps + 1e-6)
   return max(0, (frames - settings.window) // settings.stride + 1)

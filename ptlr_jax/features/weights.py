@@ -23,16 +23,18 @@ import jax
 from absl import flags
 from flax.traverse_util import unflatten_dict
 
-from ptlr_jax import command_line, storage
-from ptlr_jax.errors import InputError
-from ptlr_jax.features import weight_files
-from ptlr_jax.features.origins import Weights
-from ptlr_jax.progress import show
+from ptlr_jax.cli import command_line
+from ptlr_jax.features import i3d_files
+from ptlr_jax.features.i3d_checkpoints import Weights
+from ptlr_jax.io import disk_space
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import show
 
 USAGE = (
   "usage: python -m ptlr_jax.features.weights --source=FILE "
   "[--output=W.safetensors]"
 )
+
 # Of files as they were published.
 PUBLISHED = {
   "2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538": (
@@ -41,7 +43,7 @@ PUBLISHED = {
 }
 
 
-def load(path: str | os.PathLike[str], stream: str) -> dict[str, Any]:
+def load_weights(path: str | os.PathLike[str], stream: str) -> dict[str, Any]:
   """The variables of `i3d.I3D`, on the device.
 
   Args:
@@ -50,9 +52,9 @@ def load(path: str | os.PathLike[str], stream: str) -> dict[str, Any]:
 
   Raises:
     InputError: they are of the other stream, or cannot be read; see
-      `weight_files.read`.
+      `i3d_files.read_weights`.
   """
-  weights = weight_files.read(Path(path))
+  weights = i3d_files.read_weights(Path(path))
   if weights.stream != stream:
     raise InputError(
       f"{path}: expected weights of the {stream} stream, came those of "
@@ -67,7 +69,7 @@ def load(path: str | os.PathLike[str], stream: str) -> dict[str, Any]:
 
 def _sums(path: Path) -> Iterator[tuple[Path, str]]:
   """SHA-256 of what a checkpoint's arrays are in."""
-  prefix = weight_files.tensorflow_prefix(path)
+  prefix = i3d_files.tensorflow_prefix(path)
   data = [path]
   if prefix:
     data = sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
@@ -76,9 +78,9 @@ def _sums(path: Path) -> Iterator[tuple[Path, str]]:
       yield file, hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def convert(source: Path, output: Path | None) -> Weights:
+def convert_weights(source: Path, output: Path | None) -> Weights:
   """Reads, tells what came, and writes it if there is an output."""
-  weights = weight_files.read(source)
+  weights = i3d_files.read_weights(source)
   sums = list(_sums(source))
   for file, digest in sums:
     as_published = PUBLISHED.get(digest)
@@ -93,14 +95,14 @@ def convert(source: Path, output: Path | None) -> Weights:
   )
   if output:
     try:
-      weight_files.write(
+      i3d_files.write_weights(
         output,
         weights,
         source=source.name,
         source_sha256=" ".join(digest for _, digest in sums),
       )
     except OSError as error:
-      if storage.is_full(error):
+      if disk_space.is_full(error):
         raise
       raise InputError(
         f"--output={output}: expected a file that can be written, came: "
@@ -110,7 +112,7 @@ def convert(source: Path, output: Path | None) -> Weights:
   return weights
 
 
-def run(argv: Sequence[str]) -> None:
+def run_command(argv: Sequence[str]) -> None:
   """Converts one file."""
   values = flags.FlagValues()
   define = functools.partial(flags.DEFINE_string, flag_values=values)
@@ -127,12 +129,12 @@ def run(argv: Sequence[str]) -> None:
   paths = [Path(name).expanduser() for name in (source, output) if name]
   if len(paths) > 1 and paths[0].resolve() == paths[1].resolve():
     raise InputError(f"--output={output}: expected another file than --source")
-  convert(paths[0], paths[1] if output else None)
+  convert_weights(paths[0], paths[1] if output else None)
 
 
 def main() -> None:
   """Command line entry."""
-  command_line.execute(run, __doc__ or "", USAGE)
+  command_line.execute(run_command, __doc__ or "", USAGE)
 
 
 if __name__ == "__main__":

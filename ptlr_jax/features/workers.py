@@ -15,9 +15,9 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ptlr_jax.errors import InputError
 from ptlr_jax.features import optical_flow
 from ptlr_jax.features.segments import Segment, Segments, Settings
+from ptlr_jax.runtime.errors import InputError
 
 
 class Made(NamedTuple):

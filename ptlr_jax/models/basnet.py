@@ -6,12 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax.models.layers import (
-  Dropout,
-  Products,
-  TemporalConv,
-  products_of,
-)
+from ptlr_jax.models.layers import Dropout, Products, TemporalConv, products_of
 
 
 class FilterModule(nn.Module):

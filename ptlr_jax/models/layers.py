@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from ptlr_jax.models import convolution
-from ptlr_jax.models.products import product
+from ptlr_jax.models.convolution import product
 
 
 def torch_uniform(fan_in: int):
@@ -104,7 +104,7 @@ class TemporalConv(nn.Module):
   (padding 1 on both sides); with `centred=False` it is centred on
   t x stride + 1, as SAME padding does for even lengths and stride 2.
   `method` is one of `convolution.METHODS`, `precision` of
-  `products.PRECISIONS`.
+  `convolution.PRECISIONS`.
   """
 
   features: int

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ptlr_jax.phases import Phase
+from ptlr_jax.workdir.phases import Phase
 
 POINTS = 300  # of a curve, at most
+
 SHARES = ("precision", "recall", "action_precision", "action_recall")
 
 

@@ -5,18 +5,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from ptlr_jax.errors import InputError
 from ptlr_jax.reporting.markup import Markup, chart, join, section, tag
+from ptlr_jax.runtime.errors import InputError
 
 SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
 )
+
 # Nothing is fetched from anywhere, whatever is inside.
 _POLICY = (
   "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
   "img-src data: blob:"
 )
+
 _CODE = ("drawing.js", "charts.js", "timeline.js", "viewer.js", "page.js")
+
 _NAMES = {
   "run": "Run",
   "map": "mAP",

@@ -5,19 +5,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ptlr_jax import detection_map
-from ptlr_jax.data.annotations import Dataset, ground_truth_database
-from ptlr_jax.errors import InputError
-from ptlr_jax.evaluation import ambiguity, bootstrap, precision, scoring
+from ptlr_jax.data.dataset import Dataset, ground_truth_database
+from ptlr_jax.evaluation import (
+  ambiguity,
+  average_precision,
+  bootstrap,
+  mean_ap,
+  scoring,
+)
+from ptlr_jax.evaluation.average_precision import Scored
 from ptlr_jax.evaluation.instances import detections_of, truth_of
-from ptlr_jax.evaluation.precision import Scored
 from ptlr_jax.evaluation.protocols import protocol
+from ptlr_jax.runtime.errors import InputError
 
 TIOU = 0.5  # of the diagnosis and of the AP of single videos
 
 
 class Scores(NamedTuple):
-  """Results of `detection_map.summary` by line of the table, with `intervals`.
+  """Results of `mean_ap.summary` by line of the table, with `intervals`.
 
   difference: `bootstrap.compare` of the last line and what it is held against.
   diagnosis: `scoring.diagnose` of these two, by name. videos: of these two,
@@ -57,7 +62,7 @@ def score(
     theirs = _scored(data, other[1], options)
     scored[other[0]] = pair[other[0]] = theirs
     difference = _difference(scored[last], theirs, samples, seed)
-  results = {name: detection_map.summary(x) for name, x in scored.items()}
+  results = {name: mean_ap.summary(x) for name, x in scored.items()}
   if samples:
     for name, each in scored.items():
       drawn = bootstrap.draws(len(each.found.videos), samples, seed)
@@ -97,7 +102,7 @@ def _scored(data: Dataset, found: Mapping[str, Any], options: Any) -> Scored:
     detections, ambiguous, _ = ambiguity.applied(
       detections, stretches, chosen, options.ambiguous
     )
-  return precision.score(truth, detections, chosen, ambiguous)
+  return average_precision.score(truth, detections, chosen, ambiguous)
 
 
 def _difference(
@@ -132,7 +137,7 @@ def of_videos(scored: Scored, tiou: float = TIOU) -> dict[str, float]:
     truth.video * classes + truth.label,
     minlength=classes * len(found.videos),
   )
-  ap = precision.interpolated((seen - before)[hit], keys[hit], sizes)
+  ap = average_precision.interpolated((seen - before)[hit], keys[hit], sizes)
   ap, there = ap.reshape(-1, classes), sizes.reshape(-1, classes) > 0
   return {
     video: float(ap[n][there[n]].mean())

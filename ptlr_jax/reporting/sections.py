@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ptlr_jax.evaluation import report
+from ptlr_jax.evaluation import text_report
 from ptlr_jax.evaluation.protocols import PROTOCOLS, average_key, tiou_key
-from ptlr_jax.reporting import recorded
+from ptlr_jax.reporting import run_record
 from ptlr_jax.reporting.markup import (
   Markup,
   between,
@@ -16,13 +16,13 @@ from ptlr_jax.reporting.markup import (
   table,
   tag,
 )
-from ptlr_jax.reporting.recorded import Compared, Recorded
+from ptlr_jax.reporting.run_record import Compared, RunRecord
 from ptlr_jax.reporting.scores import TIOU, Scores
 
 _PACKAGES = ("ptlr_jax", "jax", "flax", "numpy", "python")
 
 
-def run_facts(run: Recorded, simulated: bool | None) -> list[tuple[str, Any]]:
+def run_facts(run: RunRecord, simulated: bool | None) -> list[tuple[str, Any]]:
   """What a run is, as names and values."""
   config = run.config
   last = run.starts[-1] if run.starts else {}
@@ -34,7 +34,7 @@ def run_facts(run: Recorded, simulated: bool | None) -> list[tuple[str, Any]]:
       f"; {percent(config.data.holdout)} % of the training videos held out"
     )
   facts = [
-    ("configuration", tag("code", recorded.config_digest(run)[:16])),
+    ("configuration", tag("code", run_record.config_digest(run)[:16])),
     ("data", data),
     ("features", _features(simulated)),
     ("seed", config.seed),
@@ -63,7 +63,7 @@ def _features(simulated: bool | None) -> str:
 
 
 def what(
-  run: Recorded, other: Compared | None, simulated: bool | None
+  run: RunRecord, other: Compared | None, simulated: bool | None
 ) -> Markup:
   """The section that says what the run is."""
   facts = [
@@ -74,7 +74,7 @@ def what(
   if other is not None:
     said = f"Compared with {other.name}"
     if other.run is not None:
-      digest = recorded.config_digest(other.run)[:16]
+      digest = run_record.config_digest(other.run)[:16]
       said += f", configuration {digest}, seed {other.run.config.seed}"
     elif other.name in run.detections:
       said += ", the first line of its own table"
@@ -83,7 +83,7 @@ def what(
 
 
 def scores_section(
-  run: Recorded, scores: Scores | None, other: str, samples: int, why: str
+  run: RunRecord, scores: Scores | None, other: str, samples: int, why: str
 ) -> Markup:
   """mAP of every line with intervals, and what differs from the compared."""
   results: Mapping[str, Any] = run.metrics.get("stages", {})
@@ -129,7 +129,7 @@ def scores_section(
   inside = [table(head, rows, caption=caption), tag("p", note, class_="note")]
   if scores is not None:
     for name in (run.row, other):
-      if name in results and (odd := report.oddities(results[name])):
+      if name in results and (odd := text_report.oddities(results[name])):
         lines = [tag("li", line) for line in odd]
         inside.append(tag("details", tag("summary", f"Odd in {name}"), *lines))
   return section("map", "mAP", *inside)
@@ -207,7 +207,7 @@ def _progress(curve: Mapping[str, Any]) -> str:
 
 
 def classes_section(
-  run: Recorded, scores: Scores | None, other: str
+  run: RunRecord, scores: Scores | None, other: str
 ) -> Markup | None:
   """AP of every class, sortable."""
   result = run.metrics if scores is None else scores.results[run.row]

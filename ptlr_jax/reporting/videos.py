@@ -9,17 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax import predicting, shares, trained
-from ptlr_jax.data.annotations import Dataset, Video
-from ptlr_jax.detected import Detected, Segment
-from ptlr_jax.errors import InputError
-from ptlr_jax.progress import Progress
-from ptlr_jax.pseudo_labels import PseudoLabels
-from ptlr_jax.reporting.recorded import Recorded
+from ptlr_jax.data.dataset import Dataset, Video
+from ptlr_jax.inference import run_model
+from ptlr_jax.inference.predictor import Predictor
+from ptlr_jax.inference.video_detections import Segment, VideoDetections
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.reporting.run_record import RunRecord
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import Progress
+from ptlr_jax.workdir import shares
 
 PART = 64  # videos in memory at a time
+
 CLASSES = 4  # of a video, besides those that are true
+
 BEST = 20  # proposals of a class in a video
+
 ABOUT = {
   "duration": "seconds",
   "start, step": "of the segments of the features, seconds; cas_step: of the "
@@ -37,7 +42,7 @@ ABOUT = {
 Labels = Mapping[str, Sequence[PseudoLabels]]  # by phase
 
 
-def predictor(run: Recorded, source: str) -> predicting.Predictor | None:
+def predictor(run: RunRecord, source: str) -> Predictor | None:
   """The networks of the last stage that is trained; None, noted, where they
   cannot be used."""
   if run.config.ptlr.cas:
@@ -54,11 +59,11 @@ def predictor(run: Recorded, source: str) -> predicting.Predictor | None:
       "the last that is trained"
     )
   try:
-    model = trained.from_workdir(run.directory, source, run.stage)
+    model = run_model.model_from_workdir(run.directory, source, run.stage)
   except InputError as error:
     run.notes.append(f"there is no CAS to show: {error.lines[0]}")
     return None
-  return predicting.Predictor(model)
+  return Predictor(model)
 
 
 def chosen(
@@ -78,7 +83,7 @@ def chosen(
   return sorted(order), sorted({round(x) for x in spread.tolist()})
 
 
-def training_labels(run: Recorded, data: Dataset) -> Labels:
+def training_labels(run: RunRecord, data: Dataset) -> Labels:
   """The pseudo labels of every phase that left some, {phase: a video each}."""
   found = {}
   parts = range(run.config.data.parts)
@@ -94,9 +99,9 @@ def training_labels(run: Recorded, data: Dataset) -> Labels:
 
 
 def entries(
-  run: Recorded,
+  run: RunRecord,
   data: Dataset,
-  networks: predicting.Predictor | None,
+  networks: Predictor | None,
   other: Mapping[str, Any],
   ap: tuple[Mapping[str, float], Mapping[str, float]],
   *,
@@ -136,7 +141,7 @@ def entries(
 
 
 def without_data(
-  run: Recorded, other: Mapping[str, Any], tests: int
+  run: RunRecord, other: Mapping[str, Any], tests: int
 ) -> tuple[list[dict[str, Any]], list[str]]:
   """Entries of what the detections alone say, and the names of the classes."""
   found = run.detections.get(run.row, {})
@@ -163,8 +168,8 @@ def without_data(
 
 
 def _with_cas(
-  videos: Sequence[Video], networks: predicting.Predictor | None
-) -> Iterable[tuple[Video, Detected | None]]:
+  videos: Sequence[Video], networks: Predictor | None
+) -> Iterable[tuple[Video, VideoDetections | None]]:
   """Every video with what the networks say of it, where there are any."""
   if networks is None:
     yield from ((video, None) for video in videos)
@@ -193,7 +198,7 @@ def segments(found: Sequence[Mapping[str, Any]] | None) -> list[Segment]:
 def _entry(
   video: Video,
   classes: Sequence[str],
-  of: Detected | None,
+  of: VideoDetections | None,
   own: Sequence[Segment],
   theirs: Sequence[Segment],
   labels: Labels,
@@ -231,12 +236,14 @@ def _truth(video: Video) -> list[list[int]]:
   ]
 
 
-def _step(of: Detected, step: float) -> float:
+def _step(of: VideoDetections, step: float) -> float:
   """Seconds from one row of the CASs to the next, of sampled ones too."""
   return float(of.times[1] - of.times[0]) if len(of.times) > 1 else step
 
 
-def _shown(video: Video, of: Detected, own: Sequence[Segment]) -> list[int]:
+def _shown(
+  video: Video, of: VideoDetections, own: Sequence[Segment]
+) -> list[int]:
   """The classes with curves: the true ones, and a few that are detected, or
   else the likeliest."""
   named = list(dict.fromkeys(s.label for s in own))[:CLASSES]

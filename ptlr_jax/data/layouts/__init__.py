@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ptlr_jax.data.layouts import actionformer, loose, split_files, wtalc
-from ptlr_jax.data.source import ReadOptions, Source, check
-from ptlr_jax.errors import InputError
+from ptlr_jax.data.layouts.source import ReadOptions, Source, check_read_options
+from ptlr_jax.runtime.errors import InputError
 
 
 class Layout(NamedTuple):
@@ -34,13 +34,13 @@ LAYOUTS: dict[str, Layout] = {
     "gt.json, split_train.txt, split_test.txt and {train,test}/VIDEO.npy",
   ),
   "wtalc": Layout(
-    wtalc.read,
-    wtalc.claims,
+    wtalc.read_wtalc,
+    wtalc.claims_wtalc,
     "NAME-I3D-JOINTFeatures.npy and NAME-Annotations/",
   ),
   "actionformer": Layout(
-    actionformer.read,
-    actionformer.claims,
+    actionformer.read_actionformer,
+    actionformer.claims_actionformer,
     "annotations/NAME.json and i3d_features/VIDEO.npy",
   ),
   "video_features": Layout(
@@ -103,7 +103,7 @@ def read_source(options: ReadOptions, problems: list[str]) -> Source:
   Raises:
     InputError: the folder or its layout is not there.
   """
-  check(options)
+  check_read_options(options)
   root = existing_folder(options.root)
   name = options.layout
   note = f"{root}: layout {name}"

@@ -11,10 +11,11 @@ against the durations tells which.
 
 from pathlib import Path
 
-from ptlr_jax.data.annotation_files import parse_entry
-from ptlr_jax.data.feature_files import STREAMS, Folder
+from ptlr_jax.data.files.annotations import parse_entry
+from ptlr_jax.data.files.features import STREAMS, Folder
+from ptlr_jax.data.files.text import read_database
 from ptlr_jax.data.geometry import Geometry
-from ptlr_jax.data.source import (
+from ptlr_jax.data.layouts.source import (
   Located,
   ReadOptions,
   Source,
@@ -23,7 +24,6 @@ from ptlr_jax.data.source import (
   only_file,
   sort_into,
 )
-from ptlr_jax.data.text_files import read_database
 
 GEOMETRIES = (
   (Geometry(25.0, 16.0, 16.0), False),
@@ -31,7 +31,7 @@ GEOMETRIES = (
 )
 
 
-def claims(root: Path) -> str:
+def claims_actionformer(root: Path) -> str:
   """What speaks for the layout: the files that are there."""
   folders = [root / "annotations", *_feature_folders(root)]
   there = [path.name for path in folders if path.is_dir()]
@@ -45,7 +45,9 @@ def _feature_folders(root: Path) -> list[Path]:
   return sorted(path for path in root.glob("*_features") if path.is_dir())
 
 
-def read(root: Path, options: ReadOptions, problems: list[str]) -> Source:
+def read_actionformer(
+  root: Path, options: ReadOptions, problems: list[str]
+) -> Source:
   """The data set under `root` in the layout of ActionFormer."""
   source = Source(
     "actionformer", root, {"train": [], "test": []}, {}, GEOMETRIES

@@ -15,11 +15,12 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
-from ptlr_jax.data.annotation_files import Entry
-from ptlr_jax.data.feature_files import STREAMS, Folder
+from ptlr_jax.data.files.annotations import Entry
+from ptlr_jax.data.files.features import STREAMS, Folder
+from ptlr_jax.data.files.label_tables import read_entries
+from ptlr_jax.data.files.text import canonical_id, is_file_name
 from ptlr_jax.data.geometry import FILE
-from ptlr_jax.data.label_tables import read_entries
-from ptlr_jax.data.source import (
+from ptlr_jax.data.layouts.source import (
   Located,
   ReadOptions,
   Source,
@@ -27,10 +28,6 @@ from ptlr_jax.data.source import (
   note_unused,
   only_file,
   sort_into,
-)
-from ptlr_jax.data.text_files import (
-  canonical_id,
-  is_file_name,
 )
 
 

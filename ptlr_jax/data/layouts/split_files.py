@@ -11,23 +11,16 @@ acmnet (ACM-Net, ASM-Loc, FTCL):
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ptlr_jax.data.annotation_files import (
-  SUBSETS,
-  Entry,
-  parse_entry,
-)
-from ptlr_jax.data.feature_files import STREAMS, Folder
-from ptlr_jax.data.source import (
+from ptlr_jax.data.files.annotations import SUBSETS, Entry, parse_entry
+from ptlr_jax.data.files.features import STREAMS, Folder
+from ptlr_jax.data.files.text import read_database, read_ids
+from ptlr_jax.data.layouts.source import (
   Located,
   ReadOptions,
   Source,
   locate,
   note_unused,
   streams_of,
-)
-from ptlr_jax.data.text_files import (
-  read_database,
-  read_ids,
 )
 
 # What copies for ActivityNet call the folder or split file of a split.

@@ -14,39 +14,39 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.data.ambiguous import read_stretches
-from ptlr_jax.data.annotation_files import (
+from ptlr_jax.data.files.annotations import (
   MAX_SECONDS,
   Entry,
   parse_event,
+  read_stretches,
 )
-from ptlr_jax.data.feature_files import Part, halves, is_sound
-from ptlr_jax.data.object_arrays import read_npy
-from ptlr_jax.data.source import (
+from ptlr_jax.data.files.arrays import StoredArray
+from ptlr_jax.data.files.features import Part, halves, is_sound
+from ptlr_jax.data.files.pickled import read_npy
+from ptlr_jax.data.files.text import (
+  canonical_id,
+  is_file_name,
+  is_name,
+  note_prefix,
+)
+from ptlr_jax.data.layouts.source import (
   ReadOptions,
   Source,
   leave_out,
   sort_into,
   streams_of,
 )
-from ptlr_jax.data.stored_arrays import StoredArray
-from ptlr_jax.data.text_files import (
-  canonical_id,
-  is_file_name,
-  is_name,
-  note_prefix,
-)
 
 FEATURES, ANNOTATIONS = "-I3D-JOINTFeatures.npy", "-Annotations"
 
 
-def claims(root: Path) -> str:
+def claims_wtalc(root: Path) -> str:
   """What speaks for the layout: the files that are there."""
   found = [*root.glob(f"*{FEATURES}"), *root.glob(f"*{ANNOTATIONS}")]
   return ", ".join(sorted(path.name for path in found))
 
 
-def read(root: Path, options: ReadOptions, problems: list[str]) -> Source:
+def read_wtalc(root: Path, options: ReadOptions, problems: list[str]) -> Source:
   """The data set under `root` in the layout of W-TALC."""
   folder, features = _paths(root, options, problems)
   source = Source("wtalc", root, {"train": [], "test": []}, {})

@@ -3,7 +3,7 @@
 import flax.linen as nn
 import jax
 
-from ptlr_jax import stages
+from ptlr_jax.method import ilg
 from ptlr_jax.models.basnet import BasNet
 from ptlr_jax.models.layers import Dropout, TemporalConv
 
@@ -52,4 +52,4 @@ class AttentionBasNet(BasNet):
     return AttentionCAS(self.num_classes, width, heads, self.dropout)
 
 
-stages.MODELS["attention"] = AttentionBasNet
+ilg.NETWORKS["attention"] = AttentionBasNet

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax import losses
+from ptlr_jax.method import losses
 
 
 def _entropy(p: jax.Array) -> jax.Array:

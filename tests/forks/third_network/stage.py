@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax import refinement, stages
+from ptlr_jax.method import refinement, registry, stage
 from ptlr_jax.models.layers import Dropout, TemporalConv
 
 
@@ -50,9 +50,9 @@ class NetworkDTS(nn.Module):
     return TemporalConv(classes, kernel_size=1, name="classifier")(x, mask)
 
 
-def _dts(num_classes: int, options: Mapping[str, Any]) -> stages.Stage:
+def _dts(num_classes: int, options: Mapping[str, Any]) -> stage.Stage:
   net = NetworkDTS(num_classes, **options["model"])
   return refinement.frame_stage("dts", options, net)
 
 
-stages.STAGES["dts"] = _dts
+registry.STAGES["dts"] = _dts

@@ -1,0 +1,1 @@
+"""Files of data sets: annotations, text, features, pickled arrays."""

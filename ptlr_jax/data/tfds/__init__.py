@@ -1,0 +1,1 @@
+"""Data sets as TFDS shards: written by one module, read by another."""

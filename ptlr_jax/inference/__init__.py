@@ -1,0 +1,1 @@
+"""Detections of further videos by a trained model."""

@@ -1,0 +1,1 @@
+"""Bytes on disk: atomic files, checkpoints, labels, detections, logs, locks."""

@@ -1,0 +1,1 @@
+"""From a CAS to scored segments (NumPy)."""

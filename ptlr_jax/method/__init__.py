@@ -1,0 +1,4 @@
+"""The paper: losses, temporal scale, ILG, refinement, pseudo labels.
+
+Arrays in, arrays out: no disk, no configuration object.
+"""

@@ -1,0 +1,126 @@
+"""Frame-level pseudo labels from a CAS, and their update (Algorithm 1).
+
+Legend: T segments ("frames" in the paper), C action classes, background in
+column C. NumPy; one video at a time.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ptlr_jax.data.dataset import Video
+from ptlr_jax.method import cas_space
+
+
+class PseudoLabels(NamedTuple):
+  """labels bool[T,C+1]; selected bool[T], the index set T of the paper.
+
+  Rows that are not selected are all False.
+  """
+
+  labels: np.ndarray
+  selected: np.ndarray
+
+
+def _actions(
+  cas: np.ndarray, allowed: np.ndarray, threshold: float, several: str
+) -> np.ndarray:
+  """Labels bool[T,C] of allowed classes above the threshold."""
+  above = (cas[:, :-1] > threshold) & allowed
+  if several == "multi_hot":
+    return above
+  if several != "highest":
+    raise ValueError(f"several: expected highest or multi_hot, got {several!r}")
+  best = np.where(above, cas[:, :-1], -np.inf).argmax(1)
+  return above & (np.arange(above.shape[1]) == best[:, None])
+
+
+def _join(actions: np.ndarray, background: np.ndarray) -> PseudoLabels:
+  background = background & ~actions.any(1)
+  labels = np.concatenate([actions, background[:, None]], 1)
+  return PseudoLabels(labels, actions.any(1) | background)
+
+
+def initial_labels(
+  cas: np.ndarray,
+  allowed: np.ndarray,
+  *,
+  high: float = 0.7,
+  low: float = 0.1,
+  several: str = "highest",
+  background_sum: str = "own",
+) -> PseudoLabels:
+  """Label generation of the ILG (Sec. III-C). f[T,C+1], bool[C] -> labels.
+
+  Above `high` a frame is of that class (of several, the highest, or all with
+  `several="multi_hot"`); otherwise, where the allowed classes sum to less
+  than `low`, it is background. `allowed` are the video's own labels; with
+  `background_sum="all"` the sum runs over every class, as the paper prints.
+  """
+  if background_sum not in ("own", "all"):
+    raise ValueError(
+      f"background_sum: expected own or all, got {background_sum!r}"
+    )
+  actions = _actions(cas, allowed, high, several)
+  summed = allowed | (background_sum == "all")
+  return _join(actions, cas[:, :-1][:, summed].sum(1) < low)
+
+
+def network_labels(
+  cas: np.ndarray,
+  allowed: np.ndarray,
+  *,
+  threshold: float,
+  several: str = "highest",
+  space: str = "probability",
+) -> PseudoLabels:
+  """Labels from the probabilities of OTS or RTS (Sec. III-D), theta_p.
+
+  f[T,C+1], bool[C] -> labels; background by its own column. In the space
+  `minmax` the threshold of an action is relative to its probabilities in this
+  video, as it is for the ILG's CAS; the background's stays absolute.
+  """
+  if space not in ("probability", "minmax"):
+    raise ValueError(f"space: expected probability or minmax, got {space!r}")
+  scores = cas_space.minmax(cas) if space == "minmax" else cas
+  actions = _actions(scores, allowed, threshold, several)
+  return _join(actions, cas[:, -1] > threshold)
+
+
+def has_action(labels: PseudoLabels) -> bool:
+  """Whether any frame is labelled with an action."""
+  return bool(labels.labels[:, :-1].any())
+
+
+def update(
+  old: PseudoLabels, new: PseudoLabels, *, keep_empty: bool, rule: str
+) -> PseudoLabels:
+  """The update of Algorithm 1.
+
+  `replace`: the new set; `merge`: new frames override, others stay. With
+  `keep_empty` a video left without any action frame keeps its old labels.
+  """
+  if keep_empty and not has_action(new):
+    return old
+  if rule == "replace":
+    return new
+  if rule != "merge":
+    raise ValueError(f"rule: expected replace or merge, got {rule!r}")
+  labels = np.where(new.selected[:, None], new.labels, old.labels)
+  return PseudoLabels(labels, new.selected | old.selected)
+
+
+def allowed_classes(
+  videos: Sequence[Video], num_classes: int, class_filter: bool
+) -> list[np.ndarray]:
+  """The classes that may label a video's frames, bool[C] each.
+
+  Its own video-level labels, which training knows; all without the filter.
+  """
+  allowed = []
+  for video in videos:
+    row = np.full(num_classes, not class_filter)
+    row[list(video.labels)] = True
+    allowed.append(row)
+  return allowed

@@ -1,0 +1,1 @@
+"""The paper's Tables I to VI: rows, published figures, formats."""

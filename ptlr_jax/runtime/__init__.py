@@ -1,0 +1,1 @@
+"""The process itself: errors, progress, signals, devices, processes."""

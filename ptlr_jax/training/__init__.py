@@ -1,0 +1,1 @@
+"""How parameters come about: train step, loop, phases, predictions."""

@@ -1,0 +1,95 @@
+"""Where a run's log is shown besides metrics.jsonl, as `config.log` says."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ptlr_jax.io import metrics_log, tensorboard, wandb_log
+from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import show
+from ptlr_jax.workdir import identity
+
+EVALUATE = "evaluate"  # the phase whose numbers metrics.json has, not the log
+
+_EXTRAS = {tensorboard.PACKAGE: "tensorboard", wandb_log.PACKAGE: "wandb"}
+
+
+def _wanted(config: Any) -> tuple[str, str]:
+  """Whether there are event files, and the project of Weights & Biases."""
+  flat = {**config_tree.ADDED, **config_tree.flatten(config)}
+  return flat["log.tensorboard"], flat["log.wandb"]
+
+
+def _is_there(package: str) -> bool:
+  return importlib.util.find_spec(package) is not None
+
+
+def check_followers(config: Any) -> None:
+  """Refuses what would only fail once the data is read.
+
+  Raises:
+    InputError: a package is asked for that is not installed.
+  """
+  files, project = _wanted(config)
+  asked = {
+    tensorboard.PACKAGE: (
+      files == "always",
+      "--config.log.tensorboard=always",
+      "--config.log.tensorboard=auto",
+    ),
+    wandb_log.PACKAGE: (
+      bool(project),
+      f"--config.log.wandb={project}",
+      "--config.log.wandb=",
+    ),
+  }
+  problems = [
+    f"{key}: expected the package {package}, which is not installed: pip "
+    f"install 'ptlr-jax[{_EXTRAS[package]}]', or pass {other}"
+    for package, (is_asked, key, other) in asked.items()
+    if is_asked and not _is_there(package)
+  ]
+  if problems:
+    raise InputError(*problems)
+
+
+def log_followers(config: Any, directory: Path) -> list[metrics_log.Follower]:
+  """What shows the log of the run in a folder.
+
+  Raises:
+    InputError: event files are always wanted, and cannot be.
+  """
+  files, project = _wanted(config)
+  found: list[metrics_log.Follower] = []
+  if files != "never" and _is_there(tensorboard.PACKAGE):
+    folder = directory / tensorboard.FOLDER
+    try:
+      found.append(tensorboard.EventFiles(folder, apart=(EVALUATE,)))
+    except Exception as error:  # as where it does not suit its protobuf
+      came = " ".join(str(error).split())[:200]
+      said = f"{tensorboard.PACKAGE} cannot be imported ({came})"
+      if files == "always":
+        raise InputError(
+          f"{said}; install it anew, or pass --config.log.tensorboard=never"
+        ) from error
+      show(f"{said}; going on without TensorBoard's files")
+  if project:
+    said = identity.portable(config)
+    found.append(wandb_log.Tracker(project, directory, said))
+  return found
+
+
+def score_lines(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """What metrics.json says of every row of the mAP table, as lines of a log:
+  the ILG at step 0, stage n at step n; shares of 1."""
+  return [
+    {
+      "phase": EVALUATE,
+      "step": step,
+      **{f"mAP/{tiou}": x for tiou, x in row["mAP"].items()},
+      **{f"average/{span}": x for span, x in row["averages"].items()},
+    }
+    for step, row in enumerate(metrics["stages"].values())
+  ]
