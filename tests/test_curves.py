@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.workdir.log_followers, and of what --quiet is to a command."""
+"""Tests of ptlr_jax.workdir.log_followers, and of --quiet."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.inference.feature_inputs: features that detections are wanted for."""
+"""Tests of ptlr_jax.inference.feature_inputs."""
 
 import json
 

@@ -342,7 +342,7 @@ def _groups(count):
 
 
 def _train(each, loops, steps, every, asked_at, pace) -> Any:
-  """As `train_loop.run_updates` does for phase after phase; (loop, step) of the end."""
+  """As `run_updates` does for phase after phase; (loop, step) of the end."""
   rng = random.Random(f"{each.index} {pace}")
   for loop in range(1, loops + 1):
     each.begin_loop(1)

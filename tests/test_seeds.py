@@ -1,5 +1,5 @@
-"""Several seeds of a configuration at once: ptlr_jax.runs.seeds, the workdirs and
-the table of them, and how their batches are stacked."""
+"""Several seeds of a configuration at once: ptlr_jax.runs.seeds, their workdirs
+and table, and how their batches are stacked."""
 
 import json
 import shutil

@@ -1,5 +1,4 @@
-"""What `train_loop.run_updates` and `training` make of a stop: no update is lost, and no
-term of the log."""
+"""A stop in the training loop: no update is lost, and no term of the log."""
 
 import os
 import signal

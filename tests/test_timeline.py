@@ -1,4 +1,4 @@
-"""Tests of ptlr_jax.inference.timeline and ptlr_jax.inference.video_detections: pictures of detections."""
+"""Tests of ptlr_jax.inference.timeline and .video_detections."""
 
 import sys
 

@@ -16,7 +16,7 @@ NAME = "configs"
 
 def folder() -> Path:
   """The configurations of this package."""
-  package = Path(__file__).absolute().parent
+  package = Path(__file__).absolute().parents[1]
   inside = package / NAME
   return inside if inside.is_dir() else package.parent / NAME
 

@@ -140,7 +140,7 @@ def _ties(scored: Scored, keys: Sequence[str]) -> dict[str, Any]:
   `scores`: detections whose score others of their class have too; `overlaps`:
   detections that overlap two instances equally; `pairs`: each label and tIoU
   whose AP another order would move, its AP here, and the lowest and the highest
-  of the orders that `evaluation.average_precision` tries; `mAP` {tIoU: [low, high]}.
+  of the orders that `find_ties` tries; `mAP` {tIoU: [low, high]}.
   """
   found = average_precision.find_ties(scored)
   pairs = [

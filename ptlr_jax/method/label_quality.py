@@ -106,7 +106,7 @@ def tally_labels(
 def label_quality(found: Tally) -> dict[str, float]:
   """Precision and recall of the training videos' labels, for the log only.
 
-  See `label_quality.counts_quality`; training never reads it. Videos without temporal
+  See `counts_quality`; training never reads it. Videos without temporal
   annotations are left out; where none has any, what needs no truth is left.
   """
   if found.annotated.frames:

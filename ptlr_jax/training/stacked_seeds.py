@@ -1,6 +1,6 @@
 """A training phase of several runs that differ in their seed, as one program.
 
-Their states and batches are stacked, and `train_step.make_steps` updates them all.
+Their states and batches are stacked, and `train_step.make_steps` updates all.
 Each leaves the log and the checkpoints that it would have left alone.
 """
 

@@ -252,7 +252,7 @@ def fit_phase(
   axis: int = 0,
   **how: Any,
 ) -> train_step.TrainState:
-  """`train_loop.run_updates` with the settings, the devices and the resident features of a
+  """`run_updates` with the settings, the devices and the resident features of a
   phase, under a bar of that name; `axis` is that of the batches' rows."""
   if training.store is not None:
     step = functools.partial(step, store=training.store.features)

@@ -45,7 +45,7 @@ def packages() -> dict[str, str]:
 def commit() -> str | None:
   """The git commit of the checkout that runs, with + where files of it are
   changed; None where it is no checkout."""
-  root = Path(__file__).resolve().parents[1]
+  root = Path(__file__).resolve().parents[2]
 
   def git(*command: str) -> str:
     return subprocess.run(
