@@ -38,7 +38,6 @@ USAGE = (
   "--protocol=NAME [--subset=S] [--output=FILE] [--against=D2] [--lenient]; "
   "--protocol=list explains the protocols"
 )
-
 _OWN = {"output": "", "per_class": False}
 
 

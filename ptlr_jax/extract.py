@@ -39,11 +39,7 @@ from ptlr_jax.runtime import signals
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import Progress, show
 
-USAGE = (
-  "usage: python -m ptlr_jax.extract --videos=DIR_OR_LIST --output=DIR "
-  "[--rgb_weights=FILE] [--flow_weights=FILE] [--layout=basnet] [--jobs=N] "
-  "[--KEY=VALUE ...]"
-)
+USAGE = EXTRACTION_USAGE.format("extract", "[--jobs=N]")
 
 
 class _Run:

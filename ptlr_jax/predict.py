@@ -50,18 +50,14 @@ USAGE = (
   "usage: python -m ptlr_jax.predict (--model=FILE | --workdir=RUN) "
   "(--features=PATH | --rgb=PATH --flow=PATH | --video=PATH) [--output=DIR]"
 )
-
 PICTURES = ("png", "pdf", "svg", "none")
-
 _MANY = ("rgb", "flow", "features", "video")
-
 _TEXTS = {
   **dict.fromkeys(("model", "workdir", "source", "ground_truth"), ""),
   **dict.fromkeys(("rgb_weights", "flow_weights"), ""),
   "output": "predictions",
   "pictures": "png",
 }
-
 _FRAMES = ("fps", "stride", "window")
 
 

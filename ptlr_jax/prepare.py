@@ -39,7 +39,6 @@ USAGE = (
   "[--layout=auto] [--jobs=N] [--name=NAME] [--shard_mb=N] "
   "[--parts=K] [--KEY=VALUE ...]"
 )
-
 _NAMES = ("thumos14_i3d", "activitynet_i3d", "own", "simulated")
 
 

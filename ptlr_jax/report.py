@@ -35,9 +35,7 @@ USAGE = (
   "usage: python -m ptlr_jax.report --workdir=RUN [--against=RUN2] "
   "[--source=ROOT] [--figure=VIDEO] --output=report.html"
 )
-
 PICTURES = (".png", ".pdf", ".svg")
-
 PAGES = (".html", ".htm")
 
 

@@ -28,7 +28,6 @@ USAGE = (
   "usage: python -m ptlr_jax.main --config=configs/NAME.py --workdir=DIR "
   "[--config.SECTION.KEY=VALUE ...]"
 )
-
 QUIET = "--quiet: prints the result, problems and where it stopped alone"
 
 

@@ -9,9 +9,7 @@ from ptlr_jax.io import disk_space
 from ptlr_jax.runtime.progress import show
 
 OFF = "off"
-
 _SHORTEST = 0.1  # seconds of compiling that are worth a file
-
 _ROOM = 200e6  # bytes; a file that a full disk cuts off stays there for good
 
 

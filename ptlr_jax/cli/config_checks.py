@@ -15,15 +15,11 @@ from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 
 NETWORKS = ("ilg", "ots", "rts")
-
 # Where a plugin may add to what there is to choose from: only it knows names.
 _OPEN = ("ilg.network",)
-
 # As models.convolution and models.products have them, which import JAX.
 _CONVOLUTIONS = ("auto", "direct", "winograd2", "winograd4")
-
 _PRECISIONS = ("float32", "tf32", "bf16")
-
 _CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
 # What `config.compat` switches at once, and what the code of that name does

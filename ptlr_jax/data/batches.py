@@ -10,7 +10,6 @@ from ptlr_jax.data.dataset import Video
 from ptlr_jax.data.packing import Layout, own_rows
 
 Batch = dict[str, Any]
-
 # Whole videos are padded to a power of two from this on: each is a program of
 # its own, and takes longer to compile than all videos to predict.
 SHORTEST = 128

@@ -14,9 +14,7 @@ from typing import Any
 from ptlr_jax.data.files.text import read_json
 
 FILE = "geometry.json"  # beside the features, {"fps", "stride", ...}
-
 LEAST, MOST = 1e-3, 1e6  # frames, or frames a second
-
 OFF = 0.1  # T off by more than this share, in most videos: another geometry
 
 

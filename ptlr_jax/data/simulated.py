@@ -27,7 +27,6 @@ from ptlr_jax.data.dataset import Dataset, Instance, Video
 from ptlr_jax.data.sampling import generator
 
 SECONDS_PER_SEGMENT = 0.64
-
 LONGEST_PART = 40  # segments of an instance with one core; longer ones repeat
 
 # Start and end in segments, class index, whether the action is a fast one.

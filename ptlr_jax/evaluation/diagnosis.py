@@ -17,7 +17,6 @@ KINDS = (
   "confusion",
   "background",
 )
-
 LEAST = 0.1  # below it, a detection has nothing to do with an instance
 
 

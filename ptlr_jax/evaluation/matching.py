@@ -23,7 +23,6 @@ from ptlr_jax.data.ragged import expanded
 from ptlr_jax.evaluation.instances import Detections, Truth
 
 RULE, REVERSED = 0, -1  # orders of ties
-
 _CHUNK = 2_000_000  # pairs at once
 
 

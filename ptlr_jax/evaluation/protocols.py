@@ -6,13 +6,10 @@ import numpy as np
 
 # Annotated by mistake, so that most leave them out; W-TALC's arrays keep them.
 DISPUTED = ("video_test_0000270", "video_test_0001496")
-
 SEGMENTS_PER_SECOND = 25 / 16
 
 THUMOS14 = tuple(k / 10 for k in range(1, 10))
-
 ACTIVITYNET = tuple((50 + 5 * k) / 100 for k in range(10))
-
 _THUMOS14_AVERAGES = ((0.1, 0.5), (0.3, 0.7), (0.1, 0.7), (0.1, 0.9))
 
 

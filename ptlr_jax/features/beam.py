@@ -29,10 +29,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ptlr_jax import extract
 from ptlr_jax.cli import command_line
 from ptlr_jax.features import extraction, listing, optical_flow, output
 from ptlr_jax.features.options import (
+  EXTRACTION_USAGE,
   SETTINGS,
   ExtractionFlags,
   check_packages,
@@ -42,12 +42,8 @@ from ptlr_jax.features.segments import Settings
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import say, show
 
-USAGE = extract.USAGE.replace("ptlr_jax.extract", "ptlr_jax.features.beam")
-
-USAGE = USAGE.replace("[--jobs=N]", "[--runner=DirectRunner]")
-
+USAGE = EXTRACTION_USAGE.format("features.beam", "[--runner=DirectRunner]")
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
-
 _loading = threading.Lock()
 
 

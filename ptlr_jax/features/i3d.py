@@ -21,11 +21,8 @@ from flax.traverse_util import flatten_dict
 from jax import lax
 
 CHANNELS = {"rgb": 3, "flow": 2}  # of the streams
-
 WIDTH = 1024  # of the features
-
 FRAMES, SIZE = 16, 224  # of a segment, and the pixels of its sides
-
 CLASSES = 400  # of Kinetics, which the published logits are of
 
 METHODS = ("auto", "direct", "framewise")
@@ -42,7 +39,6 @@ MIXED = {
   "Mixed_5b": (256, 160, 320, 32, 128, 128),
   "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-
 # Windows of the poolings before a Mixed; their strides are 2.
 _POOLS = {"Mixed_4b": 3, "Mixed_5b": 2}
 

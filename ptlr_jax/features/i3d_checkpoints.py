@@ -23,7 +23,6 @@ from ptlr_jax.features import i3d
 from ptlr_jax.runtime.errors import InputError
 
 PYTORCH, TENSORFLOW = "pytorch-i3d", "kinetics-i3d"
-
 _FIRST = "Conv3d_1a_7x7"
 
 _TORCH_KINDS = {
@@ -33,14 +32,12 @@ _TORCH_KINDS = {
   "batch_stats/{}/norm/mean": "{}.bn.running_mean",
   "batch_stats/{}/norm/var": "{}.bn.running_var",
 }
-
 _TF_KINDS = {
   "params/{}/conv/kernel": "{}/conv_3d/w",
   "params/{}/norm/bias": "{}/batch_norm/beta",
   "batch_stats/{}/norm/mean": "{}/batch_norm/moving_mean",
   "batch_stats/{}/norm/var": "{}/batch_norm/moving_variance",
 }
-
 _TF_BRANCHES = {
   "b0": "Branch_0/Conv3d_0a_1x1",
   "b1a": "Branch_1/Conv3d_0a_1x1",
@@ -49,18 +46,13 @@ _TF_BRANCHES = {
   "b2b": "Branch_2/Conv3d_0b_3x3",
   "b3b": "Branch_3/Conv3d_0b_1x1",
 }
-
 # One layer has another name than its fellows in other blocks.
 _TF_ODD = {"Mixed_5b/b2b": "Mixed_5b/Branch_2/Conv3d_0a_3x3"}
-
 _TF_SCOPE = re.compile(r"(?:(?:RGB|Flow)/inception_i3d/)?")
-
 _TORCH_SCOPE = re.compile(r"(?:module\.)?")
-
 # Counters of batches, and what the training of TensorFlow's leaves beside the
 # network (steps, the optimiser's `.../conv_3d/w/Momentum`): left out.
 _TORCH_OTHERS = re.compile(r".*\.bn\.num_batches_tracked")
-
 _TF_OTHERS = re.compile(r"(?!.*/(?:conv_3d|batch_norm)/\w+$).*")
 
 

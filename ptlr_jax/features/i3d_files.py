@@ -20,11 +20,8 @@ from ptlr_jax.io import storage
 from ptlr_jax.runtime.errors import InputError
 
 _FORM = "ptlr_jax.i3d"
-
 _VERSION = "1"
-
 _DIGEST = "sha256"
-
 _HELP = "see docs/I3D_WEIGHTS.md"
 
 

@@ -13,15 +13,12 @@ import numpy as np
 from ptlr_jax.runtime.errors import InputError
 
 _CREATE = "DualTVL1OpticalFlow_create"  # of opencv-contrib
-
 CLAMP = 20.0  # pixels
-
 # The solver's options; it stops where a step changes less than epsilon.
 KINDS: dict[str, dict[str, float]] = {
   "tvl1": {},
   "tvl1_fast": {"epsilon": 0.05},
 }
-
 EXTRA = "pip install 'ptlr-jax[video]'"
 
 

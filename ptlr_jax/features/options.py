@@ -12,6 +12,11 @@ from ptlr_jax.features.segments import Settings, check_settings
 from ptlr_jax.features.video import pyav
 from ptlr_jax.runtime.errors import InputError
 
+EXTRACTION_USAGE = (
+  "usage: python -m ptlr_jax.{} --videos=DIR_OR_LIST --output=DIR "
+  "[--rgb_weights=FILE] [--flow_weights=FILE] [--layout=basnet] {} "
+  "[--KEY=VALUE ...]"
+)
 SETTINGS = ("fps", "window", "stride", "crops", "flow", "batch", "damaged")
 
 

@@ -46,15 +46,10 @@ def tell_places(out: output.Output, names: Sequence[str]) -> None:
 
 
 LAYOUTS = ("basnet", "own", "video_features")
-
 SPLITS = ("", "train", "test")
-
 FOLDER = "extraction"
-
 VERSION = 1  # of what the same settings make
-
 _FREE = ("batch", "damaged")  # settings that do not make other features
-
 _THUMOS = {"train": r"video_validation_\d{7}", "test": r"video_test_\d{7}"}
 
 

@@ -24,9 +24,7 @@ from ptlr_jax.features.video import DAMAGED, Video
 from ptlr_jax.runtime.errors import InputError
 
 STREAMS = ("rgb", "flow")
-
 CROPS = {"center": 1, "ten": 10, "ten_apart": 10}  # views of a segment
-
 AT_LEAST = {"fps": 0.1, "window": 1, "stride": 1, "batch": 1, "size": 1}
 
 

@@ -24,19 +24,12 @@ SUFFIXES = (
   *(".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
   *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-
 DAMAGED = ("refuse", "use")  # what is done with a video that decodes in part
-
 EXTRA = "pip install 'ptlr-jax[video]'"
-
 ANOTHER = "give another file or take it out of the list"
-
 _SLACK = Fraction(1, 1000)  # s: containers round times to it
-
 _LOST = Fraction(1, 2)  # s that may lack at the end, or a hundredth
-
 _PAUSE = 3600  # s between frames, beyond which their times are wrong
-
 _FLATTEST = 64  # long side to short side
 
 

@@ -34,7 +34,6 @@ USAGE = (
   "usage: python -m ptlr_jax.features.weights --source=FILE "
   "[--output=W.safetensors]"
 )
-
 # Of files as they were published.
 PUBLISHED = {
   "2609088c2e8c868187c9921c50bc225329a9057ed75e76120e0b4a397a2c7538": (

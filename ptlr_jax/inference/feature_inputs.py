@@ -29,7 +29,6 @@ from ptlr_jax.inference.input_files import (
 )
 
 _INSIDE = (*STREAMS, "features", "train", "test")  # folders of a data set
-
 _NOWHERE = Path("/dev/null")  # no geometry.json lies beside an array
 
 

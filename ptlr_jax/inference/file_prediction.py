@@ -23,11 +23,8 @@ from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import Progress, say, show
 
 PART = 32  # videos in memory at a time
-
 _EXTRACT, _UNIT = "extract", "video"
-
 _TOLD = 20  # videos whose best detection is printed
-
 _OFF = 1.1  # times as far apart as the model learned: worth a note
 
 Truth = Mapping[str, Any]  # {video: its events, in seconds}

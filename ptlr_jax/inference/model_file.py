@@ -24,11 +24,8 @@ from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 
 FORMAT = 1  # of the file
-
 KEY = "ptlr_jax"
-
 ENDING = ".safetensors"
-
 _AGAIN = "copy it again, or make it anew with python -m ptlr_jax.export"
 
 

@@ -20,17 +20,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from ptlr_jax.io import storage
 
 FORMATS = ("png", "pdf", "svg")
-
 CLASSES = 6  # at most, in one picture
-
 _NAMES = {"ilg": "ILG", "ots": "OTS", "rts": "RTS"}
-
 _CURVES = {"ilg": "#8c8c8c", "ots": "#0072b2", "rts": "#d55e00"}
-
 _FOUND, _TRUE, _INK = "#009e73", "#3c3c3c", "#333333"
-
 _WRITTEN: Any = {"ha": "center", "va": "center", "color": "white", "size": 5.5}
-
 _STYLE: Any = {
   "font.family": "sans-serif",
   "font.size": 7.5,
@@ -44,19 +38,13 @@ _STYLE: Any = {
   "svg.fonttype": "none",
   "svg.hashsalt": "ptlr_jax",  # equal pictures are equal files
 }
-
 _LANE, _GAP = 0.15, 0.07  # inches: of a bar, and below the curves
-
 _CURVE, _TOP, _BOTTOM = 0.72, 0.4, 0.36
-
 _LEFT, _RIGHT, _BETWEEN = 0.92, 0.12, 0.24
 
 Truth = Iterable[Sequence[Any]] | None
-
 Lane = tuple[str, str, Sequence[Sequence[Any]]]
-
 Detected: TypeAlias = Any  # that of `detected`, which calls this module
-
 Segment: TypeAlias = Any  # likewise
 
 

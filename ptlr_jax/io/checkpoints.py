@@ -26,7 +26,6 @@ from ptlr_jax.runtime.errors import Damaged, InputError
 from ptlr_jax.runtime.progress import show
 
 KEEP = 2
-
 _AROUND = 300_000  # bytes that orbax writes besides the arrays, or more
 
 

@@ -16,7 +16,6 @@ from ptlr_jax.io import disk_space, storage
 from ptlr_jax.runtime import processes
 
 _BEGIN = b'{"version": "VERSION 1.3", "results": {'
-
 Found = Mapping[str, list[dict[str, Any]]]  # {video: detections}
 
 

@@ -44,8 +44,8 @@ def no_space(path: Path, needed: float) -> NoSpace:
     why = "the disk takes no more, though it has room: a quota may be used up"
   return NoSpace(
     f"{path}: {why}: {size_in_words(needed)} are to be written, "
-    f"{size_in_words(free)} are free; make room and give the same command again, all that was written "
-    "before is kept"
+    f"{size_in_words(free)} are free; make room and give the same command "
+    "again, all that was written before is kept"
   )
 
 

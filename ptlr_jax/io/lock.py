@@ -25,11 +25,8 @@ from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import say
 
 FILE = ".lock"
-
 BEAT = 20.0  # seconds
-
 SILENT = 120.0  # seconds without a beat, after which another host's is stale
-
 SETTLED = 0.5  # seconds in which others that saw the same would have written
 
 

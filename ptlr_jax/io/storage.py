@@ -20,23 +20,15 @@ from ptlr_jax.io import disk_space, storage
 from ptlr_jax.runtime.errors import Damaged, OtherVersion
 
 VERSION = 1  # of the form of every artefact of a workdir
-
 VERSION_KEY = "ptlr_jax"
-
 DIGEST_KEY = "sha256"
-
 MANIFEST = "digests.json"  # of a folder
-
 FINAL = "final"  # the folder of parameters that a training phase leaves
-
 STEP = "step-"  # begins the names of its checkpoints
-
 PLACE = b"0" * 64
 
 _TEMPORARY = ".tmp-"  # in the name of what is not whole yet
-
 TAKEN = ".taken"  # ends it of what comes from another run
-
 _END = re.compile(
   rb'(?:"ptlr_jax": (\d+),\s*)?"sha256": "([0-9a-f]{64})"\s*\}\s*\Z'
 )

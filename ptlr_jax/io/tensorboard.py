@@ -23,13 +23,9 @@ from ptlr_jax.runtime.errors import NoSpace
 from ptlr_jax.runtime.progress import show
 
 FOLDER = "tensorboard"  # of a workdir
-
 PACKAGE = "tensorboardX"
-
 _NAME = "events.out.tfevents.{}.ptlr_jax"
-
 _NUMBER = re.compile(r"events\.out\.tfevents\.(\d+)\.ptlr_jax")
-
 _LENGTH, _CRC = struct.Struct("<Q"), struct.Struct("<I")
 
 

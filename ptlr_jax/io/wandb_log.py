@@ -14,7 +14,6 @@ from typing import Any
 from ptlr_jax.runtime.progress import show
 
 PACKAGE = "wandb"
-
 PATIENCE = 30.0  # seconds for the server to answer, at the start and the end
 
 

@@ -8,7 +8,6 @@ from ptlr_jax.data.ragged import expanded
 from ptlr_jax.localization.interpolation import finite
 
 _CHUNK = 16_000  # pairs at once; more leave the cache and are slower
-
 _CROWDED = 100  # possible rivals of a segment, on average
 
 

@@ -20,7 +20,6 @@ from ptlr_jax.localization.interpolation import (
 from ptlr_jax.localization.nms import nms
 
 CONTRASTS = ("cas", "thresholded")
-
 RINGS = ("up", "towards_start")
 
 

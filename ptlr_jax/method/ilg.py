@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ptlr_jax.method import losses, stage
+from ptlr_jax.method import losses
 from ptlr_jax.method.stage import (
   COMMON,
   Batch,
   Stage,
+  Terms,
   init_input,
+  registered,
   remembering,
   rows,
   stacked,
@@ -21,8 +23,223 @@ from ptlr_jax.method.temporal_scale import scale_transform
 from ptlr_jax.models import basnet
 from ptlr_jax.models.layers import segment_numbers
 
+# The network of a stream, as `basnet.BasNet`, by `config.ilg.network`; plugins
+# add others.
+NETWORKS: dict[str, Callable[..., Any]] = {"basnet": basnet.BasNet}
 
-def _split_videos(batch: Batch, parts: int) -> Batch:
+
+class ILG:
+  """Bas-Net of each stream with cross-stream and scale consistency.
+
+  `options` are those of `config.ilg`: `streams` is ("rgb", "flow") for the
+  paper's module, ("fused",) for the early-fusion Bas-Net, or a single stream.
+  Each method is a term of the loss or a step towards one, to be tested and
+  overridden by itself; `loss` is Eq. (5).
+  """
+
+  def __init__(self, num_classes: int, options: Mapping[str, Any]):
+    self.streams, self.options = tuple(options["streams"]), options
+    self.opt = opt = options["loss"]
+    network = registered(NETWORKS, options["network"], "ilg.network")
+    self.net = network(num_classes, **options["model"])
+    # beta and gamma of Eq. (5)
+    self.scale_weights = {
+      "rgb": opt["beta"],
+      "flow": opt["gamma"],
+      "fused": opt["beta"],
+    }
+    self.scale_losses = {
+      name: (
+        weight,
+        registered(losses.SCALE_LOSSES, name, "ilg.loss.scale_losses"),
+      )
+      for name, weight in opt["scale_losses"].items()
+      if weight
+    }
+    detach = opt["consistency_stop_gradient"]
+    if detach not in ("none", "original", "transformed"):
+      raise ValueError(
+        "consistency_stop_gradient: expected none, original or transformed, "
+        f"got {detach!r}"
+      )
+
+  def init(self, key: jax.Array, widths: Mapping[str, int]) -> dict[str, Any]:
+    """{stream: parameters}, each stream drawn with a key of its own."""
+    return {
+      stream: self.net.init(
+        jax.random.fold_in(key, i), *init_input(widths, stream)
+      )["params"]
+      for i, stream in enumerate(self.streams)
+    }
+
+  def forward(
+    self,
+    params: Any,
+    x: Any,
+    mask: jax.Array,
+    row: jax.Array,
+    key: jax.Array,
+    *,
+    base: bool,
+  ) -> Any:
+    """Outputs of a stream's network while it trains, dropout drawn by `row`.
+
+    f32[B,T,D] or its products, bool[B,T], i32[B] -> as `BasNet`; the base
+    branch is left out unless `base`.
+    """
+    return self.net.apply(
+      {"params": params},
+      x,
+      mask,
+      segment_numbers(row, mask.shape[1]),
+      deterministic=False,
+      base=base,
+      rngs={"dropout": key},
+    )
+
+  def shared_products(self, params: Any, x: jax.Array, mask: jax.Array) -> Any:
+    """The first layers' products, which all branches of a stream share; x
+    itself where each branch multiplies its own."""
+    if not self.options["share_products"]:
+      return x
+    return self.net.apply({"params": params}, x, mask, method="products")
+
+  def mil_terms(self, out: Any, mask: jax.Array, labels: jax.Array) -> Terms:
+    """The terms of Eq. (1) from the outputs of a stream's network."""
+    return losses.basnet_terms(
+      out["base"],
+      out["suppression"],
+      out["foreground_weights"],
+      mask,
+      labels,
+      topk_ratio=self.opt["topk_ratio"],
+      reference_classes=self.opt["reference_classes"],
+      norm_weight=self.opt["norm_weight"],
+    )
+
+  def scale_terms(
+    self,
+    params: Any,
+    x: Any,
+    cas: jax.Array,
+    batch: Batch,
+    scale: jax.Array,
+    key: jax.Array,
+  ) -> tuple[Terms, Any]:
+    """L_sc of a stream, Eqs. (3) and (4), and the transformed branch's own MIL
+    loss, 0 unless it is weighted.
+
+    `x` are the stream's features, or their products, `cas` the original
+    branch's logits f32[B,T,C+1], `scale` s.
+    """
+    opt, mask = self.opt, batch["mask"]
+    extra, detach = (
+      opt["transformed_mil_weight"],
+      opt["consistency_stop_gradient"],
+    )
+    lengths, size = mask.sum(1), len(batch["scale_grid"])
+
+    def transformed(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+      return scale_transform(
+        values,
+        lengths,
+        scale,
+        size,
+        align_corners=self.options["scale"]["align_corners"],
+        max_scale=self.options["scale"]["max"],
+      )
+
+    # ST commutes with a product over channels, so products are transformed.
+    xs = jax.tree.map(lambda values: transformed(values)[0], x)
+    of_original = losses.consistency_space(cas, mask, opt["consistency_space"])
+    of_original, valid = transformed(of_original)
+    out = self.forward(params, xs, valid, rows(batch), key, base=extra > 0)
+    of_transformed = losses.consistency_space(
+      out["suppression"], valid, opt["consistency_space"]
+    )
+    if detach == "original":
+      of_original = jax.lax.stop_gradient(of_original)
+    elif detach == "transformed":
+      of_transformed = jax.lax.stop_gradient(of_transformed)
+    terms = {
+      name: distance(
+        of_original, of_transformed, valid, reduce=opt["consistency_reduce"]
+      )
+      for name, (_, distance) in self.scale_losses.items()
+    }
+    if not extra:
+      return terms, 0.0
+    mil = self.mil_terms(out, valid, batch["labels"])
+    return terms, extra * sum(mil.values())
+
+  def stream_terms(
+    self, i: int, params: Any, batch: Batch, key: jax.Array
+  ) -> tuple[list[Any], Terms, jax.Array]:
+    """What stream i adds to the loss, its terms, and its suppression-branch
+    logits f32[B,T,C+1]."""
+    stream, mask = self.streams[i], batch["mask"]
+    original, scaled = jax.random.split(jax.random.fold_in(key, i))
+    x = stream_input(batch["features"], stream)
+    x = self.shared_products(params, x, mask)
+    out = self.forward(params, x, mask, rows(batch), original, base=True)
+    cas = out["suppression"]
+    terms = self.mil_terms(out, mask, batch["labels"])
+    added: list[Any] = [sum(terms.values())]
+    weight = self.scale_weights[stream]
+    if weight or self.opt["transformed_mil_weight"]:
+      scale = batch["scale"][i]
+      distances, pull = self.scale_terms(params, x, cas, batch, scale, scaled)
+      for name, value in distances.items():
+        pull = weight * self.scale_losses[name][0] * value + pull
+      terms |= distances
+      added.append(pull)
+    return added, terms, cas
+
+  def cross_stream_term(
+    self, cas: Mapping[str, jax.Array], mask: jax.Array
+  ) -> jax.Array:
+    """L_csc, Eq. (2), of {stream: logits f32[B,T,C+1]}."""
+    return losses.cross_stream_consistency(
+      cas["rgb"],
+      cas["flow"],
+      mask,
+      space=self.opt["consistency_space"],
+      reduce=self.opt["consistency_reduce"],
+    )
+
+  def loss(
+    self, params: Any, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Terms]:
+    """L_ilg, Eq. (5), and its unweighted terms, {"rgb/sc": f32[], ...}."""
+    total, terms, cas = jnp.zeros(()), {}, {}
+    for i, stream in enumerate(self.streams):
+      added, own, cas[stream] = self.stream_terms(i, params[stream], batch, key)
+      terms |= {f"{stream}/{name}": term for name, term in own.items()}
+      for value in added:  # one by one: another order would round otherwise
+        total += value
+    if self.opt["alpha"] and len(self.streams) == 2:
+      terms["csc"] = self.cross_stream_term(cas, batch["mask"])
+      total += self.opt["alpha"] * terms["csc"]
+    return total, terms
+
+  def predict(self, params: Any, batch: Batch) -> dict[str, Any]:
+    """{"logits": {stream: f32[B,T,C+1]}, "scores": {stream: f32[B,C+1]}}:
+    suppression-branch CAS and the softmax of its top-k means."""
+    logits, scores = {}, {}
+    for stream in self.streams:
+      x = stream_input(batch["features"], stream)
+      out: Any = self.net.apply(
+        {"params": params[stream]}, x, batch["mask"], base=False
+      )
+      logits[stream] = out["suppression"]
+      mean = losses.topk_mean(
+        out["suppression"], batch["mask"], ratio=self.opt["topk_ratio"]
+      )
+      scores[stream] = jax.nn.softmax(mean)
+    return {"logits": logits, "scores": scores}
+
+
+def split_videos(batch: Batch, parts: int) -> Batch:
   """For losses that are means over videos of as many valid segments."""
   common = {k: v for k, v in batch.items() if k in COMMON}
   own = {k: v for k, v in batch.items() if k not in common}
@@ -31,145 +248,7 @@ def _split_videos(batch: Batch, parts: int) -> Batch:
 
 
 def ilg_stage(num_classes: int, options: Mapping[str, Any]) -> Stage:
-  """Initial Label Generation, Sec. III-C.
-
-  `options.streams` is ("rgb", "flow") for the paper's module, ("fused",) for
-  the early-fusion Bas-Net, or a single stream.
-  """
-  streams, opt = tuple(options["streams"]), options["loss"]
-  model = stage.registered(NETWORKS, options["network"], "ilg.network")
-  net = model(num_classes, **options["model"])
-  weights = {"rgb": opt["beta"], "flow": opt["gamma"], "fused": opt["beta"]}
-  scale_losses = {
-    name: (
-      weight,
-      stage.registered(losses.SCALE_LOSSES, name, "ilg.loss.scale_losses"),
-    )
-    for name, weight in opt["scale_losses"].items()
-    if weight
-  }
-  space, reduce = opt["consistency_space"], opt["consistency_reduce"]
-  detach = opt["consistency_stop_gradient"]
-  if detach not in ("none", "original", "transformed"):
-    raise ValueError(
-      "consistency_stop_gradient: expected none, original or transformed, "
-      f"got {detach!r}"
-    )
-  mil = {
-    "topk_ratio": opt["topk_ratio"],
-    "reference_classes": opt["reference_classes"],
-    "norm_weight": opt["norm_weight"],
-  }
-
-  def init(key, widths):
-    return {
-      stream: net.init(jax.random.fold_in(key, i), *init_input(widths, stream))[
-        "params"
-      ]
-      for i, stream in enumerate(streams)
-    }
-
-  def apply(params, x, mask, row, key, *, base) -> Any:
-    how = {"deterministic": False, "base": base, "rngs": {"dropout": key}}
-    number = segment_numbers(row, mask.shape[1])
-    return net.apply({"params": params}, x, mask, number, **how)
-
-  def mil_terms(out, mask, labels):
-    return losses.basnet_terms(
-      out["base"],
-      out["suppression"],
-      out["foreground_weights"],
-      mask,
-      labels,
-      **mil,
-    )
-
-  def first_products(params, x, mask) -> Any:
-    """What the branches of a stream have in common; x where each multiplies
-    its own."""
-    if not options["share_products"]:
-      return x
-    return net.apply({"params": params}, x, mask, method="products")
-
-  def transformed(params, x, cas, batch, scale, key):
-    """{term: value} of L_sc of a stream, and the transformed branch's own MIL
-    loss."""
-    mask, extra = batch["mask"], opt["transformed_mil_weight"]
-    lengths, size = mask.sum(1), len(batch["scale_grid"])
-
-    def rescaled(values):
-      return scale_transform(
-        values,
-        lengths,
-        scale,
-        size,
-        align_corners=options["scale"]["align_corners"],
-        max_scale=options["scale"]["max"],
-      )
-
-    xs = jax.tree.map(lambda values: rescaled(values)[0], x)
-    ours = losses.consistency_space(cas, mask, space)
-    ours, valid = rescaled(ours)
-    out = apply(params, xs, valid, rows(batch), key, base=extra > 0)
-    theirs = losses.consistency_space(out["suppression"], valid, space)
-    if detach == "original":
-      ours = jax.lax.stop_gradient(ours)
-    elif detach == "transformed":
-      theirs = jax.lax.stop_gradient(theirs)
-    found = {
-      name: distance(ours, theirs, valid, reduce=reduce)
-      for name, (_, distance) in scale_losses.items()
-    }
-    if not extra:
-      return found, 0.0
-    own = mil_terms(out, valid, batch["labels"])
-    return found, extra * sum(own.values())
-
-  def loss(params, batch, key):
-    mask, terms, cas = batch["mask"], {}, {}
-    total = jnp.zeros(())
-    for i, stream in enumerate(streams):
-      original, scaled = jax.random.split(jax.random.fold_in(key, i))
-      x = stream_input(batch["features"], stream)
-      x = first_products(params[stream], x, mask)
-      out = apply(params[stream], x, mask, rows(batch), original, base=True)
-      own = mil_terms(out, mask, batch["labels"])
-      terms |= {f"{stream}/{name}": value for name, value in own.items()}
-      total += sum(own.values())
-      cas[stream] = out["suppression"]
-      if weights[stream] or opt["transformed_mil_weight"]:
-        found, pull = transformed(
-          params[stream], x, cas[stream], batch, batch["scale"][i], scaled
-        )
-        for name, value in found.items():
-          terms[f"{stream}/{name}"] = value
-          pull = weights[stream] * scale_losses[name][0] * value + pull
-        total += pull
-    if opt["alpha"] and len(streams) == 2:
-      terms["csc"] = losses.cross_stream_consistency(
-        cas["rgb"], cas["flow"], mask, space=space, reduce=reduce
-      )
-      total += opt["alpha"] * terms["csc"]
-    return total, terms
-
-  def predict(params, batch):
-    """{"logits": {stream: f32[B,T,C+1]}, "scores": {stream: f32[B,C+1]}}:
-    suppression-branch CAS and the softmax of its top-k means."""
-    logits, scores = {}, {}
-    for stream in streams:
-      x = stream_input(batch["features"], stream)
-      out: Any = net.apply(
-        {"params": params[stream]}, x, batch["mask"], base=False
-      )
-      logits[stream] = out["suppression"]
-      mean = losses.topk_mean(
-        out["suppression"], batch["mask"], ratio=opt["topk_ratio"]
-      )
-      scores[stream] = jax.nn.softmax(mean)
-    return {"logits": logits, "scores": scores}
-
-  return Stage(init, remembering(loss, options), predict, _split_videos)
-
-
-# The ILG's network of a stream, as `basnet.BasNet`, by `config.ilg.network`.
-NETWORKS: dict[str, Callable[..., Any]] = {"basnet": basnet.BasNet}
+  """`ILG` as a stage."""
+  ilg = ILG(num_classes, options)
+  loss = remembering(ilg.loss, options)
+  return Stage(ilg.init, loss, ilg.predict, split_videos)

@@ -1,14 +1,15 @@
-"""What can be trained, by name: stages, and networks of the ILG."""
+"""What can be trained, by name.
+
+`config.plugins` may add to STAGES, as to `ilg.NETWORKS` and
+`losses.SCALE_LOSSES`.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ptlr_jax.method import ilg, refinement
-from ptlr_jax.method.stage import (
-  Stage,
-)
+from ptlr_jax.method.stage import Stage
 
-# What `config.plugins` may add to, as to MODELS and `losses.SCALE_LOSSES`.
 STAGES: dict[str, Callable[[int, Mapping[str, Any]], Stage]] = {
   "ilg": ilg.ilg_stage,
   "ots": refinement.ots,

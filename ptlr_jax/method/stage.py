@@ -28,7 +28,6 @@ from ptlr_jax.runtime.errors import InputError
 COMMON = ("scale", "scale_grid")  # what a batch has once, not a row each
 
 Batch = Mapping[str, Any]
-
 Terms = dict[str, jax.Array]
 
 
@@ -99,10 +98,10 @@ def numbers(batch: Batch) -> Any:
 
 
 def registered(registry: Mapping[str, Any], name: str, key: str) -> Any:
-  """What has a name in STAGES, MODELS or SCALE_LOSSES.
+  """The entry of a name in STAGES, NETWORKS or SCALE_LOSSES.
 
   Raises:
-    InputError: nothing has, which the configuration's `key` asks for.
+    InputError: there is none, and `key` of the configuration asks for it.
   """
   if name not in registry:
     raise InputError(

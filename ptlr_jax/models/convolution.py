@@ -22,7 +22,6 @@ import jax.numpy as jnp
 from jax import lax
 
 METHODS = ("auto", "direct", "winograd2", "winograd4")
-
 WIDE = 1024  # channels; below, a saved product is worth little
 
 
@@ -65,7 +64,6 @@ _MINIMAL = {
     ),
   ),
 }
-
 # Of two taps.
 _STRIDED = _Filtering(
   data=((1, -1, 0), (0, 1, 0), (0, 1, -1)),

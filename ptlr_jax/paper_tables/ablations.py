@@ -12,7 +12,6 @@ import numpy as np
 from ptlr_jax.paper_tables.published import PUBLISHED
 
 STAGES = 4  # of Tables V and VI
-
 OURS = "ours"  # the configuration itself, which needs no delta
 
 
@@ -42,16 +41,13 @@ class Table(NamedTuple):
 
 
 _AGAINST_BASELINE = (Row("Bas-Net", "basnet", "ilg"), Row("Ours", OURS, "last"))
-
 _ILGS = {
   "ILG w/o cs & tm": "ilg_without_cs_tm",
   "ILG w/o tm": "ilg_without_tm",
   "ILG w/o cs": "ilg_without_cs",
   "ILG": "ilg",
 }
-
 _PTLRS = {"PTLR-OTS": "ptlr_ots", "PTLR-RTS": "ptlr_rts", "PTLR": "ptlr"}
-
 _NUMBERS = range(1, STAGES + 1)
 
 TABLES = {

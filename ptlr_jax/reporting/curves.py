@@ -6,7 +6,6 @@ from typing import Any
 from ptlr_jax.workdir.phases import Phase
 
 POINTS = 300  # of a curve, at most
-
 SHARES = ("precision", "recall", "action_precision", "action_recall")
 
 

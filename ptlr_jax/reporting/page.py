@@ -11,15 +11,12 @@ from ptlr_jax.runtime.errors import InputError
 SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
 )
-
 # Nothing is fetched from anywhere, whatever is inside.
 _POLICY = (
   "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
   "img-src data: blob:"
 )
-
 _CODE = ("drawing.js", "charts.js", "timeline.js", "viewer.js", "page.js")
-
 _NAMES = {
   "run": "Run",
   "map": "mAP",

@@ -23,7 +23,6 @@ from ptlr_jax.workdir import phases
 
 # Okabe and Ito's colours, as all of a timeline.
 _OTHER, _LABELS = "#cc79a7", "#e69f00"
-
 _LETTERS = 14  # of a name beside its bars
 
 

@@ -20,11 +20,8 @@ from ptlr_jax.runtime.progress import Progress
 from ptlr_jax.workdir import shares
 
 PART = 64  # videos in memory at a time
-
 CLASSES = 4  # of a video, besides those that are true
-
 BEST = 20  # proposals of a class in a video
-
 ABOUT = {
   "duration": "seconds",
   "start, step": "of the segments of the features, seconds; cas_step: of the "

@@ -2,18 +2,18 @@
 
 import dataclasses
 from typing import Any
+
 from ml_collections import ConfigDict
-from ptlr_jax.runtime import processes
-from ptlr_jax.data import digest
-from ptlr_jax.data import reading
-from ptlr_jax.data import simulated
-from ptlr_jax.data.tfds import prepared
-from ptlr_jax.data.dataset import Dataset
-from ptlr_jax.data.dataset import holdout
+
+from ptlr_jax.data import digest, reading, simulated
+from ptlr_jax.data.dataset import Dataset, holdout
 from ptlr_jax.data.layouts import read_source
 from ptlr_jax.data.layouts.source import ReadOptions
-from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.data.tfds import prepared
 from ptlr_jax.evaluation.protocols import PROTOCOLS
+from ptlr_jax.runtime import processes
+from ptlr_jax.runtime.errors import InputError
+
 
 def read_options(options: Any) -> ReadOptions:
   """The part of `config.data` that says how to read."""
@@ -22,6 +22,7 @@ def read_options(options: Any) -> ReadOptions:
     value = options[field.name]
     values[field.name] = tuple(value) if isinstance(value, list) else value
   return ReadOptions(**values)
+
 
 def load_dataset_in_turn(options: Any, evaluate: Any = None) -> Dataset:
   """`load`, by process 0 first: problems are told once, by whoever checks all
@@ -41,6 +42,7 @@ def load_dataset_in_turn(options: Any, evaluate: Any = None) -> Dataset:
   hint = "give all processes the same files"
   processes.agree(seen, "the data", hint)
   return data
+
 
 def load_dataset(options: Any, evaluate: Any = None) -> Dataset:
   """Reads, or simulates, what `config.data` says.
@@ -74,6 +76,7 @@ def load_dataset(options: Any, evaluate: Any = None) -> Dataset:
         "annotations do); leave it out"
       )
   return data
+
 
 def _for_protocol(data: Dataset, protocol: str) -> Dataset:
   """The rule `disputed`: the data without what the protocol leaves out."""

@@ -4,30 +4,24 @@ Of several processes each labels its share of the training videos; what they
 find is added up, and process 0 tells it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+
+from ptlr_jax.data.dataset import Dataset, Video
 from ptlr_jax.io import label_files
-from ptlr_jax.method import label_quality
-from ptlr_jax.method import pseudo_labels
+from ptlr_jax.io.label_files import Labels
+from ptlr_jax.method import cas_space, label_quality, pseudo_labels
+from ptlr_jax.method.label_quality import Tally
+from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.runtime import processes
+from ptlr_jax.runtime.progress import say, show
+from ptlr_jax.training.networks import Asking, Networks
 from ptlr_jax.workdir import shares
 from ptlr_jax.workdir.artefacts import Artefacts
-from ptlr_jax.data.dataset import Dataset
-from ptlr_jax.data.dataset import Video
-from ptlr_jax.io.label_files import Labels
-from ptlr_jax.method.label_quality import Tally
-from ptlr_jax.training.networks import Asking
-from ptlr_jax.training.networks import Networks
-from ptlr_jax.workdir.phases import Phase
-from ptlr_jax.workdir.phases import phases
-from ptlr_jax.runtime.progress import say
-from ptlr_jax.runtime.progress import show
-from ptlr_jax.method.pseudo_labels import PseudoLabels
-from collections.abc import Iterable, Mapping, Sequence
-import numpy as np
-from ptlr_jax.method import cas_space
-from ptlr_jax.data.dataset import frame_truth
-from ptlr_jax.method.label_quality import Counts
+from ptlr_jax.workdir.phases import Phase, phases
+
 
 class LabelPhases(NamedTuple):
   """Those of a run."""
@@ -128,6 +122,7 @@ class LabelPhases(NamedTuple):
       found = found.plus(label_quality.tally_labels(labels, videos, classes))
     return label_quality.label_quality(found)
 
+
 def initial_labels(
   outputs: Sequence[Mapping[str, Any]],
   allowed: Sequence[np.ndarray],
@@ -149,6 +144,7 @@ def initial_labels(
     )
     for out, classes in zip(outputs, allowed, strict=True)
   ]
+
 
 def refined_labels(
   outputs: Sequence[Mapping[str, Any]],
@@ -178,6 +174,7 @@ def refined_labels(
       )
     )
   return labels, kept
+
 
 def label_videos(
   predictions: Iterable[tuple[int, Mapping[str, Any]]],

@@ -7,43 +7,28 @@ Of several processes each takes its share of the videos in every phase; process
 0 decides what is missing, and writes what they have in common.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-import numpy as np
-from ptlr_jax.evaluation import mean_ap
-from ptlr_jax.localization import proposals
-from ptlr_jax.method import cas_space
-from ptlr_jax.data.dataset import Dataset
-from ptlr_jax.data.dataset import Video
-from ptlr_jax.data.dataset import ground_truth_database
-from ptlr_jax.data.geometry import Geometry
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
 from ml_collections import FrozenConfigDict
-from ptlr_jax.io import checkpoints
-from ptlr_jax.io import detection_files
-from ptlr_jax.io import storage
+
+from ptlr_jax.data.dataset import Dataset, Video, ground_truth_database
+from ptlr_jax.evaluation import mean_ap
+from ptlr_jax.io import checkpoints, detection_files, storage
 from ptlr_jax.localization import detection
-from ptlr_jax.runtime import mesh
-from ptlr_jax.runtime import processes
-from ptlr_jax.training import prediction
-from ptlr_jax.training import resident
-from ptlr_jax.training import trainer
-from ptlr_jax.workdir import log_followers
-from ptlr_jax.workdir import provenance
-from ptlr_jax.workdir import shares
-from ptlr_jax.workdir.artefacts import Artefacts
 from ptlr_jax.runs.label_phases import LabelPhases
-from ptlr_jax.training.networks import Asking
-from ptlr_jax.training.networks import Networks
-from ptlr_jax.workdir.phases import Phase
-from ptlr_jax.workdir.phases import cas_source
-from ptlr_jax.workdir.phases import phases
-from ptlr_jax.workdir.phases import table_rows
-from ptlr_jax.runtime.progress import Progress
-from ptlr_jax.runtime.progress import say
+from ptlr_jax.runtime import mesh, processes
+from ptlr_jax.runtime.progress import Progress, say
+from ptlr_jax.training import prediction, resident, trainer
+from ptlr_jax.training.networks import Asking, Networks
+from ptlr_jax.workdir import log_followers, provenance, shares
+from ptlr_jax.workdir.artefacts import Artefacts
+from ptlr_jax.workdir.phases import Phase, cas_source, phases, table_rows
+
 
 def evaluate_detections(
   detections: Mapping[str, Mapping[str, Any]],
@@ -58,13 +43,13 @@ def evaluate_detections(
   truth = ground_truth_database(data.test, data.classes, "test")
   stretches = {v.id: v.ambiguous for v in data.test} if ambiguous else None
   return {
-    row: mean_ap.detection_map(
-      truth, results, protocol, stretches, ambiguous
-    )
+    row: mean_ap.detection_map(truth, results, protocol, stretches, ambiguous)
     for row, results in detections.items()
   }
 
+
 PART = 256  # test videos at a time of a set that does not fit into memory
+
 
 @dataclasses.dataclass
 class Run:
@@ -108,7 +93,9 @@ class Run:
         self.networks.source_digest,
       )
       provenance.record_start(self.workdir, made_with)
-      self.files.log.follow(log_followers.log_followers(self.config, self.workdir))
+      self.files.log.follow(
+        log_followers.log_followers(self.config, self.workdir)
+      )
       self.recorded = True
 
   def close(self) -> None:
@@ -118,7 +105,13 @@ class Run:
   def finish(self, phase: Phase) -> None:
     """Runs a phase unless it is done."""
     if not self.is_done(phase):
-      getattr(self, f"_{phase.kind}")(phase)
+      run = {
+        "train": self._train,
+        "labels": self._labels,
+        "detect": self._detect,
+        "evaluate": self._evaluate,
+      }
+      run[phase.kind](phase)
       processes.exchange()  # what it leaves is there for all
 
   def is_done(self, phase: Phase) -> bool:
@@ -244,7 +237,9 @@ class Run:
       "made_with": provenance.distinct_starts(self.workdir),
     }
     # First: once metrics.json is there nothing more is done.
-    self.files.log.tell(log_followers.EVALUATE, log_followers.score_lines(metrics))
+    self.files.log.tell(
+      log_followers.EVALUATE, log_followers.score_lines(metrics)
+    )
     storage.write_json(self.files.metrics_path(), metrics)
 
   def _scores(self) -> dict[str, Any]:

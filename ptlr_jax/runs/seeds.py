@@ -7,20 +7,18 @@ that either goes on with what the other has begun.
 
 from collections.abc import Mapping
 from pathlib import Path
+
 from ml_collections import FrozenConfigDict
-from ptlr_jax.runs import space_estimate
-from ptlr_jax.runtime import processes
-from ptlr_jax.training import stacked_seeds
+
 from ptlr_jax.data.dataset import Dataset
-from ptlr_jax.runtime.errors import Damaged
-from ptlr_jax.runtime.errors import Diverged
-from ptlr_jax.runtime.errors import InputError
-from ptlr_jax.runtime.errors import OtherVersion
-from ptlr_jax.workdir.phases import Phase
-from ptlr_jax.workdir.phases import phases
+from ptlr_jax.runs import space_estimate
 from ptlr_jax.runs.pipeline import Run
-from ptlr_jax.runtime.progress import say
-from ptlr_jax.runtime.progress import show
+from ptlr_jax.runtime import processes
+from ptlr_jax.runtime.errors import Damaged, Diverged, InputError, OtherVersion
+from ptlr_jax.runtime.progress import say, show
+from ptlr_jax.training import stacked_seeds
+from ptlr_jax.workdir.phases import Phase, phases
+
 
 def run_seeds(
   configs: Mapping[Path, FrozenConfigDict],
@@ -58,6 +56,7 @@ def run_seeds(
   if failed:
     raise Diverged("; ".join(failed))
 
+
 def _run_together(runs: list[Run]) -> list[str]:
   """Runs every phase of several runs; what diverged."""
   failed: list[str] = []
@@ -68,6 +67,7 @@ def _run_together(runs: list[Run]) -> list[str]:
       for one in runs:
         one.finish(phase)
   return failed
+
 
 def _reuse(one: Run, reuse: Path) -> None:
   """Takes over what was done alike, of the same seed where there are more."""
@@ -85,6 +85,7 @@ def _reuse(one: Run, reuse: Path) -> None:
       f"--reuse={reuse}: {error.lines[0]}; or leave it out"
     ) from None
   say(f"{source}: {', '.join(taken) or 'nothing'} taken over from there")
+
 
 def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
   """Trains a phase; the runs that can go on from it."""

@@ -1,20 +1,18 @@
 """Room on the disk that a run needs, before it starts."""
 
 from collections.abc import Sequence
-from ptlr_jax.io import checkpoints
-from ptlr_jax.io import disk_space
-from ptlr_jax.workdir.phases import phases
-from ptlr_jax.workdir.phases import table_rows
+
+from ptlr_jax.io import checkpoints, disk_space
 from ptlr_jax.runs.pipeline import Run
 from ptlr_jax.runtime.progress import show
+from ptlr_jax.workdir.phases import phases, table_rows
 
 # What cannot be known before: bytes of detections a test video and row (58 kB
 # on simulated THUMOS14), and of the rest.
 _DETECTIONS = 100e3
-
 _REST = 1e6
-
 _STATE = 3  # parameters and Adam's two moments
+
 
 def needed_bytes(run: Run) -> float:
   """Bytes that the missing phases of a run are about to write, at the most.
@@ -46,9 +44,11 @@ def needed_bytes(run: Run) -> float:
       kept += detection_bytes(run)
   return kept + max(0.0, passing - there)
 
+
 def detection_bytes(run: Run) -> float:
   """Bytes of the detections of a run, about."""
   return len(run.data.test) * len(table_rows(run.config)) * _DETECTIONS
+
 
 def check_disk_space(runs: Sequence[Run]) -> None:
   """Refuses runs for which the disk of the first has no room; what is a guess

@@ -7,14 +7,10 @@ from typing import NamedTuple
 from ptlr_jax.runtime.errors import InputError
 
 FLAGS = {"coordinator": "", "num_processes": "", "process_id": ""}
-
 # Of which a job takes one by its number; below those that Linux gives away.
 _PORTS = 20_000, 32_000
-
 _ADDRESS, _COUNT = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES"
-
 _INDEX = "JAX_PROCESS_ID"
-
 _COMPLETION = "JOB_COMPLETION_INDEX"  # an Indexed Job's, also below a JobSet
 
 

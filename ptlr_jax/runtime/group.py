@@ -42,6 +42,16 @@ class Group:
     self._stopping = False
     self._steps: dict[int, tuple[int, int]] = {}
     self._last: tuple[int, int] | None = None
+    self._handlers: dict[str, Callable[..., None]] = {
+      "said": self.on_said,
+      "answer": self.on_answer,
+      "ended": self.on_ended,
+      "over": self.on_over,
+      "stop": self.on_stop,
+      "where": self.on_where,
+      "here": self.on_here,
+      "until": self.on_until,
+    }
 
   # What comes from the others.
 
@@ -55,7 +65,7 @@ class Group:
     for message in self.links[peer].received():
       if self.over:  # also where we end, and say why ourselves
         return
-      getattr(self, f"on_{message.pop('kind')}")(peer, **message)
+      self._handlers[message.pop("kind")](peer, **message)
     if not self.over:
       self.on_ended(peer, **GONE)
 

@@ -13,9 +13,7 @@ from typing import Any
 # A host that is off or unreachable is noticed after IDLE + COUNT x EVERY
 # seconds; a process that ends is noticed at once.
 IDLE, EVERY, COUNT = 10, 5, 4
-
 RETRY = 0.2  # seconds between two attempts to connect
-
 HELLO, LOOK = 10.0, 0.05  # seconds for the first word, and to wait for others
 
 

@@ -25,7 +25,6 @@ from ptlr_jax.runtime.errors import (
 from ptlr_jax.runtime.group import GONE, Group
 
 PATIENCE = 300.0  # seconds in which all have to be there
-
 VERDICT = 5.0  # seconds for the link to tell that a process is gone
 
 _group = Group()

@@ -21,9 +21,7 @@ from ptlr_jax.runtime import processes
 from ptlr_jax.runtime.errors import Stopped
 
 GRACE = 8.0  # seconds
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 KEPT = "what is finished is kept"
 
 

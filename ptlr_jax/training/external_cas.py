@@ -24,9 +24,7 @@ from ptlr_jax.runtime import processes
 from ptlr_jax.runtime.errors import InputError
 
 CLASSES = "classes.txt"
-
 _NAMES = ("cas", "scores", "attention", "classes")
-
 _NEAR = 1e-3  # that probabilities may be out of [0, 1], as float16 has them
 
 

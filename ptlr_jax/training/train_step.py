@@ -36,9 +36,7 @@ def adam(
 
 
 Batch = Mapping[str, Any]
-
 Terms = dict[str, jax.Array]
-
 Loss = Callable[..., tuple[jax.Array, Terms]]
 
 

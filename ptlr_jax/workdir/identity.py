@@ -43,7 +43,6 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 # What names places of this machine, and has no business in an artefact.
 _PLACES = ("data.root", "data.annotations", "ptlr.cas")
-
 _PLACES += ("compile_cache", "log.wandb")
 
 

@@ -22,7 +22,6 @@ from ptlr_jax.runtime.progress import show
 from ptlr_jax.workdir import identity
 
 FILE = "provenance.json"
-
 _PACKAGES = (
   *("ptlr_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"),
   *("ml_collections", "tensorflow-datasets", "jax-cuda12-plugin"),

@@ -23,11 +23,8 @@ CONFIG = "config.json"
 SIMULATED = (
   "Simulated features: no number here is a THUMOS14 or ActivityNet result."
 )
-
 _SHARED = 60.0  # seconds for a file to be seen by all; NFS keeps names so long
-
 _TRACES = ("checkpoints", "labels", "detections", "detections.json")
-
 _TRACES += ("metrics.json",)
 
 

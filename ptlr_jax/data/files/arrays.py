@@ -14,11 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 MAX_HEADER = 1 << 14  # bytes; NumPy takes headers of up to 10,000
-
 MAX_AXES = 32
-
 NUMBERS = "biufc"  # dtype.kind
-
 AGAIN = "save it again as plain arrays"
 
 

@@ -15,11 +15,8 @@ import numpy as np
 from ptlr_jax.data.files.arrays import StoredArray, stored_npy
 
 STREAMS = ("rgb", "flow")
-
 FLOATS = (np.dtype("f2"), np.dtype("f4"), np.dtype("f8"))
-
 MAX_TRIM = 2  # segments; two extractors differ by rounding, not by more
-
 AGAIN = "extract this video again or take it out of the annotations"
 
 

@@ -31,33 +31,22 @@ from ptlr_jax.data.files.arrays import (
 )
 
 SPAN = 4096  # bytes; raw data from here on stay on disk
-
 MAX_LINE = 1 << 24  # bytes of an argument written as text
-
 MAX_DEPTH = 20  # lists in lists
-
 MAX_ITEMS = 10_000_000  # of a value, a shared one counted wherever it stands
-
 DTYPES = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|O[48]?|[SU]\d{1,8}")
-
 LITERALS = (  # opcodes whose argument is the value
   r"(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|((SHORT_)?BIN)?(STRING|UNICODE)"
   r"|(SHORT_)?BINBYTES|BIN(BYTES|UNICODE)8"
 )
-
 IS_LITERAL = {
   opcode.name: bool(re.fullmatch(LITERALS, opcode.name))
   for opcode in pickletools.opcodes
 }
-
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
 EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict}
-
 TAKES = {"APPEND": 1, "SETITEM": 2, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-
 TAKES |= dict.fromkeys(("APPENDS", "SETITEMS", "TUPLE", "LIST", "DICT"))
-
 ON_DISK = (b"T", b"B", b"\x8e")  # BINSTRING, BINBYTES, BINBYTES8
 
 

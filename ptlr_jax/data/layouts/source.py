@@ -15,7 +15,6 @@ CHOICES = {
   "video_labels": ("instances", "listed"),
   "streams": ((), ("rgb", "flow"), ("flow", "rgb"), ("rgb",), ("flow",)),
 }
-
 AT_LEAST = {
   **dict.fromkeys(("width", "fps", "stride", "window", "offset"), 0),
   **dict.fromkeys(("length_tolerance", "end_tolerance", "memory_gb"), 0),

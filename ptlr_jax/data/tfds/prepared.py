@@ -22,21 +22,15 @@ from ptlr_jax.data.layouts.source import ReadOptions
 from ptlr_jax.runtime.errors import InputError
 
 FORMAT = 1  # of metadata.json, see `builders`
-
 INFO = "dataset_info.json"
-
 _KINDS = {
   **dict.fromkeys(("classes", "notes", "train", "test"), list),
   "simulated": bool,
   "sha256": dict,
 }
-
 _SETTLED = ("annotations", "train_subset", "test_subset", "video_labels")
-
 _SETTLED += ("fps", "stride", "window", "offset", "trim", "skip_missing")
-
 _VIDEO = {"id", "segments", "labels", "instances"}
-
 _VIDEO |= {"ambiguous", "duration", "geometry"}
 
 
