@@ -30,8 +30,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ptlr_jax.cli import command_line
-from ptlr_jax.features import extraction, listing, options, output
-from ptlr_jax.features.options import ExtractionFlags
+from ptlr_jax.features import extraction, listing, output
+from ptlr_jax.features.options import (
+  EXTRACTION_USAGE,
+  ExtractionFlags,
+  available_cores,
+  check_packages,
+  parse_extraction_flags,
+)
 from ptlr_jax.features.segments import Settings, count_segments
 from ptlr_jax.features.video import Video
 from ptlr_jax.io import disk_space, lock, storage
@@ -115,8 +121,8 @@ class _Bar:
 
 def run_command(argv: Sequence[str]) -> None:
   """Extracts what is missing."""
-  command, settings = options.parse_extraction_flags(argv, USAGE)
-  options.check_packages(command)
+  command, settings = parse_extraction_flags(argv, USAGE)
+  check_packages(command)
   videos = listing.videos_of(command.videos)
   root = Path(command.output).expanduser()
   try:
@@ -160,7 +166,7 @@ def _extract(
   state = _Run(out, towers.streams)
   left = state.sort_out(videos)
   output.tell_places(out, [path.stem for path in left])
-  jobs = command.jobs or options.available_cores()
+  jobs = command.jobs or available_cores()
   bar = _Bar(left, settings)
   try:
     with contextlib.closing(

@@ -25,25 +25,11 @@ from typing import Any
 import numpy as np
 
 from ptlr_jax.data.geometry import FILE, Geometry, as_dict
-from ptlr_jax.features import output
 from ptlr_jax.features.extraction import Features
 from ptlr_jax.features.segments import STREAMS, Settings
 from ptlr_jax.io import storage
 from ptlr_jax.runtime.errors import Damaged, InputError
 from ptlr_jax.runtime.progress import show
-
-
-def tell_places(out: output.Output, names: Sequence[str]) -> None:
-  """Says where basnet's features go when their split is not known."""
-  lost = [name for name in names if not out.split_of(name)]
-  if out.layout == "basnet" and lost:
-    show(
-      f"{out.root}: of {len(lost)} videos nothing says whether they train or "
-      "are tested (split_train.txt and split_test.txt there, or --split): "
-      "their features go to features/{rgb,flow}, which training reads as the "
-      "layout own"
-    )
-
 
 LAYOUTS = ("basnet", "own", "video_features")
 SPLITS = ("", "train", "test")
@@ -282,3 +268,15 @@ def _npy(x: np.ndarray) -> bytes:
 
 def _sha256(data: bytes) -> str:
   return hashlib.sha256(data).hexdigest()
+
+
+def tell_places(out: Output, names: Sequence[str]) -> None:
+  """Says where basnet's features go when their split is not known."""
+  lost = [name for name in names if not out.split_of(name)]
+  if out.layout == "basnet" and lost:
+    show(
+      f"{out.root}: of {len(lost)} videos nothing says whether they train or "
+      "are tested (split_train.txt and split_test.txt there, or --split): "
+      "their features go to features/{rgb,flow}, which training reads as the "
+      "layout own"
+    )
