@@ -28,12 +28,9 @@ Further flags:
   --jobs=N               processes that decode videos
   --stage=N, --source    with --workdir, as of ptlr_jax.export
 
-In Python, with arrays or paths (docs/PREDICT.md):
-
-  found = ptlr_jax.predict("model.safetensors", rgb=rgb, flow=flow)
+In Python, with arrays or paths: `ptlr_jax.inference.api` (docs/PREDICT.md).
 """
 
-import sys
 import types
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,64 +156,6 @@ def run_command(argv: Sequence[str]) -> None:
     show(f"{output}: detections of {count} video{'s' * (count > 1)}")
   if problems:
     raise InputError(*problems)
-
-
-class _Predict(types.ModuleType):
-  """This module, which can be called: as an attribute of the package it has to
-  be both, whichever of the two was asked for first."""
-
-  def __call__(
-    self,
-    model: Any,
-    *,
-    rgb: Any = None,
-    flow: Any = None,
-    features: Any = None,
-    video: Any = None,
-    rgb_weights: str | Path = "",
-    flow_weights: str | Path = "",
-    fps: float = 0.0,
-    stride: float = 0.0,
-    window: float = 0.0,
-    trim: bool = False,
-    batch_size: int = 0,
-  ) -> Any:
-    """The detections of a video, or of several.
-
-    Args:
-      model: a file that `ptlr_jax.export` wrote, the folder of a finished run,
-        or what this module's `load` gave of either, which is read once.
-      rgb, flow: f[T,D] arrays or .npy files; lists of them; or folders.
-      features: both streams joined, rgb first, f[T,2D], or a file of it; a
-        list; or a folder in one of the forms that the command reads.
-      video: a video file, or a list, with the weights of I3D.
-      fps, stride, window: of the features, in frames; 0: geometry.json beside
-        them, or as the model learned.
-      trim: cuts streams that differ by a segment or two.
-      batch_size: videos at a time; 0: as in the run, for its very detections.
-
-    Returns:
-      a `Detected`, or for a list or a folder a list of them.
-
-    Raises:
-      InputError: a line for everything that is wrong with what was given.
-    """
-    from ptlr_jax.inference import api
-
-    given = {"rgb": rgb, "flow": flow, "features": features, "video": video}
-    weights = {"rgb": str(rgb_weights), "flow": str(flow_weights)}
-    said = {"fps": fps, "stride": stride, "window": window}
-    return api.predict(
-      model,
-      {name: x for name, x in given.items() if x is not None},
-      weights,
-      said,
-      trim=trim,
-      batch_size=batch_size,
-    )
-
-
-sys.modules[__name__].__class__ = _Predict
 
 
 def main() -> None:

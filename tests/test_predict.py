@@ -6,12 +6,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
-import ptlr_jax
 from ptlr_jax import export, predict
 from ptlr_jax.data import dataset
 from ptlr_jax.features import extraction
@@ -89,7 +89,7 @@ def test_a_video_alone_gets_the_same(run):
   model = api.load_model(run / "elsewhere" / "model.safetensors")
   for video, entry in expected.items():
     paths = {s: run / "features" / s / f"{video}.npy" for s in ("rgb", "flow")}
-    found = ptlr_jax.predict(model, **paths)
+    found = api.predict(model, **paths)
     assert found.video == video
     assert _text(found.results()) == _text(entry)
 
@@ -122,7 +122,7 @@ def test_an_earlier_stage_can_be_had(run, tmp_path):
   _export(f"--workdir={run / 'run'}", f"--output={path}", "--stage=0")
   model = api.load_model(path)
   assert list(model.params) == ["ilg"]
-  found = ptlr_jax.predict(model, features=run / "features")
+  found = api.predict(model, features=run / "features")
   expected = storage.read_json(run / "run" / "detections" / "ilg.json")
   for one in found:
     assert _text(one.results()) == _text(expected["results"][one.video])
@@ -150,7 +150,7 @@ def test_other_ways_to_detect_are_those_of_the_run(tmp_path, changes):
   for video, x in zip(data.test, joined, strict=True):
     np.save(tmp_path / f"{video.id}.npy", x)
   paths = [tmp_path / f"{video.id}.npy" for video in data.test]
-  found = ptlr_jax.predict(tmp_path / "run", features=paths)
+  found = api.predict(tmp_path / "run", features=paths)
   expected = results_of(tmp_path / "run")
   assert sum(map(len, expected.values())) > 0
   for one in found:
@@ -183,7 +183,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
   assert "pass --source=ROOT" in _line(_export, *flags)
   _export(*flags, f"--source={root}")
   shutil.rmtree(root / "features" / "rgb")
-  found = ptlr_jax.predict(model, rgb=run / "features" / "rgb")
+  found = api.predict(model, rgb=run / "features" / "rgb")
   expected = results_of(tmp_path / "run")
   assert {one.video for one in found} == set(names)
   for one in found:
@@ -193,7 +193,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
     if one.video in expected:
       assert _text(one.results()) == _text(expected[one.video])
   with pytest.raises(InputError, match="flow=: expected features of rgb"):
-    ptlr_jax.predict(model, rgb=np.zeros((9, 8)), flow=np.zeros((9, 8)))
+    api.predict(model, rgb=np.zeros((9, 8)), flow=np.zeros((9, 8)))
 
 
 def test_classes_are_those_that_the_run_has_noted(run, tmp_path):
@@ -266,7 +266,7 @@ def _features(run):
 
 
 def test_what_is_found_is_what_a_notebook_wants(run, model, tmp_path):
-  found = ptlr_jax.predict(model, **_features(run))
+  found = api.predict(model, **_features(run))
   assert isinstance(found, video_detections.VideoDetections)
   assert list(found.cas) == ["ilg", "ots", "rts"]
   for cas in found.cas.values():
@@ -287,16 +287,16 @@ def test_what_is_found_is_what_a_notebook_wants(run, model, tmp_path):
 def test_both_streams_may_come_joined_and_in_lists(run, model):
   given = _features(run)
   joined = np.hstack([given["rgb"], given["flow"]])
-  one = ptlr_jax.predict(model, **given)
-  both = ptlr_jax.predict(model, features=[joined])
+  one = api.predict(model, **given)
+  both = api.predict(model, features=[joined])
   assert isinstance(both, list)
   assert _text(both[0].results()) == _text(one.results())
   double = {s: x.astype(np.float64) for s, x in given.items()}
-  assert ptlr_jax.predict(model, **double).segments == one.segments
+  assert api.predict(model, **double).segments == one.segments
 
 
 def test_a_video_of_one_segment_has_detections_without_failing(model):
-  found = ptlr_jax.predict(model, rgb=np.ones((1, 8)), flow=np.ones((1, 8)))
+  found = api.predict(model, rgb=np.ones((1, 8)), flow=np.ones((1, 8)))
   assert len(found.times) == 1
   assert all(np.isfinite(s.score) for s in found.segments)
 
@@ -316,21 +316,15 @@ def test_a_video_of_one_segment_has_detections_without_failing(model):
 )
 def test_mistakes_in_python_name_arguments(model, given, what):
   with pytest.raises(InputError) as error:
-    ptlr_jax.predict(model, **given)
+    api.predict(model, **given)
   (line,) = error.value.lines
   assert what in line
   assert "--" not in line
 
 
-def test_importing_the_package_is_light_and_predict_is_there_both_ways():
+def test_importing_the_api_s_package_is_light():
   code = (
-    "import sys, ptlr_jax\n"
-    "assert callable(ptlr_jax.predict)\n"
-    "import ptlr_jax.predict\n"
-    "assert callable(ptlr_jax.predict) and callable(ptlr_jax.predict.main)\n"
-    "from ptlr_jax import predict\n"
-    "assert predict is ptlr_jax.predict is sys.modules['ptlr_jax.predict']\n"
-    "assert not hasattr(ptlr_jax, 'nothing')\n"
+    "import sys, ptlr_jax, ptlr_jax.inference, ptlr_jax.predict\n"
     "heavy = {'jax', 'flax', 'safetensors', 'matplotlib', 'cv2', 'av'}\n"
     "print(sorted(heavy & set(sys.modules)))\n"
   )
@@ -502,15 +496,16 @@ def test_features_at_another_pace_are_noted(run, tmp_path, capsys):
 def test_a_model_of_other_features_takes_no_videos(model, tmp_path):
   (tmp_path / "V.mp4").touch()
   with pytest.raises(InputError, match="from I3D's 1024 numbers a segment"):
-    ptlr_jax.predict(model, video=tmp_path / "V.mp4")
+    api.predict(model, video=tmp_path / "V.mp4")
 
 
 def test_weights_that_lack_are_named(run, tmp_path, model):
   wide = model._replace(widths={"rgb": 1024, "flow": 1024})
   (tmp_path / "V.mp4").touch()
-  for weights, what in ({}, "rgb"), ({"rgb_weights": "x"}, "flow"):
+  cases: Any = (({}, "rgb"), ({"rgb_weights": "x"}, "flow"))
+  for weights, what in cases:
     with pytest.raises(InputError, match=f"{what}_weights=: expected"):
-      ptlr_jax.predict(wide, video=tmp_path / "V.mp4", **weights)
+      api.predict(wide, video=tmp_path / "V.mp4", **weights)
 
 
 class _Extraction:
@@ -534,7 +529,7 @@ class _Extraction:
         yield path, extraction.Features(_seen(path), 25.0, 16, 16, 6.4)
 
 
-def _seen(path):
+def _seen(path) -> dict[str, Any]:
   rng = np.random.default_rng(len(path.name))
   return {s: rng.random((10, 1024), np.float32) for s in ("rgb", "flow")}
 
@@ -557,21 +552,24 @@ def towers(monkeypatch, model):
   return wide._replace(params=params), stand_in
 
 
-WEIGHTS = {"rgb_weights": "r.safetensors", "flow_weights": "f.safetensors"}
+WEIGHTS: dict[str, Any] = {
+  "rgb_weights": "r.safetensors",
+  "flow_weights": "f.safetensors",
+}
 
 
 def test_a_video_file_is_seen_through_the_towers(towers, tmp_path):
   wide, extraction_ = towers
   (tmp_path / "jump.mp4").touch()
   (tmp_path / "bad.mp4").touch()
-  found = ptlr_jax.predict(wide, video=tmp_path / "jump.mp4", **WEIGHTS)
-  again = ptlr_jax.predict(wide, **_seen(Path("jump.mp4")))
+  found = api.predict(wide, video=tmp_path / "jump.mp4", **WEIGHTS)
+  again = api.predict(wide, **_seen(Path("jump.mp4")))
   assert found.video == "jump"
   assert _text(found.results()) == _text(again.results())
   assert extraction_.settings.fps == 25.0
   assert extraction_.settings.stride == extraction_.settings.window == 16
   with pytest.raises(InputError, match="expected a video, came none"):
-    ptlr_jax.predict(wide, video=[tmp_path / "bad.mp4"], **WEIGHTS)
+    api.predict(wide, video=[tmp_path / "bad.mp4"], **WEIGHTS)
 
 
 def test_a_folder_of_videos_leaves_features_and_tells_the_bad(towers, tmp_path):
@@ -602,7 +600,7 @@ def test_a_folder_of_videos_leaves_features_and_tells_the_bad(towers, tmp_path):
 
 def test_a_folder_without_videos_is_refused(towers, tmp_path):
   with pytest.raises(InputError, match="videos end with one of"):
-    ptlr_jax.predict(towers[0], video=tmp_path, **WEIGHTS)
+    api.predict(towers[0], video=tmp_path, **WEIGHTS)
 
 
 def test_a_video_and_features_of_one_name_are_refused(towers, tmp_path):

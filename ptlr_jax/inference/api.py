@@ -1,4 +1,9 @@
-"""What `ptlr_jax.predict(...)` does: arrays or paths in, detections out."""
+"""Detections in Python: arrays or paths in, detections out.
+
+from ptlr_jax.inference.api import predict
+
+found = predict("model.safetensors", rgb="a.npy", flow="b.npy")
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,30 +19,65 @@ from ptlr_jax.inference.video_detections import VideoDetections
 from ptlr_jax.runtime.errors import InputError
 
 
-def load_model(model: str | Path, stage: int | None = None) -> Any:
-  """A model in memory, `model_file.Model`, for many calls.
+def load_model(path: str | Path, stage: int | None = None) -> Model:
+  """A model in memory, for many calls of `predict`.
+
+  Args:
+    path: a file that `ptlr_jax.export` wrote, or the folder of a finished run.
+    stage: of a run, another than its last; 0 for the ILG alone.
 
   Raises:
     InputError: there is none that can be used.
   """
-  from ptlr_jax.inference import run_model
-
-  return run_model.open_model(Path(model).expanduser(), stage=stage)
+  return run_model.open_model(Path(path).expanduser(), stage=stage)
 
 
 def predict(
-  model: Any,
-  wanted: Mapping[str, Any],
-  weights: Mapping[str, str],
-  said: Mapping[str, float],
+  model: str | Path | Model,
   *,
-  trim: bool,
-  batch_size: int,
-) -> VideoDetections | list[VideoDetections]:
-  """See `ptlr_jax.predict`; `wanted` are its rgb, flow, features and video that
-  are not None."""
+  rgb: Any = None,
+  flow: Any = None,
+  features: Any = None,
+  video: Any = None,
+  rgb_weights: str | Path = "",
+  flow_weights: str | Path = "",
+  fps: float = 0.0,
+  stride: float = 0.0,
+  window: float = 0.0,
+  trim: bool = False,
+  batch_size: int = 0,
+) -> Any:
+  """The detections of a video, or of several.
+
+  Args:
+    model: a file that `ptlr_jax.export` wrote, the folder of a finished run,
+      or what `load_model` gave of either, which is read once.
+    rgb, flow: f[T,D] arrays or .npy files; lists of them; or folders.
+    features: both streams joined, rgb first, f[T,2D], or a file of it; a
+      list; or a folder in one of the forms that the command reads.
+    video: a video file, or a list, with the weights of I3D.
+    rgb_weights, flow_weights: of I3D's towers, for `video`.
+    fps, stride, window: of the features, in frames; 0: geometry.json beside
+      them, or as the model learned.
+    trim: cuts streams that differ by a segment or two.
+    batch_size: videos at a time; 0: as in the run, for its very detections.
+
+  Returns:
+    a `VideoDetections`, or for a list or a folder a list of them.
+
+  Raises:
+    InputError: a line for everything that is wrong with what was given.
+  """
+  given = {"rgb": rgb, "flow": flow, "features": features, "video": video}
   try:
-    return _predict(model, wanted, weights, said, trim, batch_size)
+    return _predict(
+      model,
+      {name: x for name, x in given.items() if x is not None},
+      {"rgb": str(rgb_weights), "flow": str(flow_weights)},
+      {"fps": fps, "stride": stride, "window": window},
+      trim,
+      batch_size,
+    )
   except InputError as error:
     raise InputError(*_in_python(error.problems)) from None
 
