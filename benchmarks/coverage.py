@@ -21,15 +21,9 @@ from absl import app, flags
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ptlr_jax.evaluation import (  # noqa: E402
-  average_precision,
-  bootstrap,
-)
+from ptlr_jax.evaluation import average_precision, bootstrap  # noqa: E402
 from ptlr_jax.evaluation.average_precision import Scored  # noqa: E402
-from ptlr_jax.evaluation.instances import (  # noqa: E402
-  detections_of,
-  truth_of,
-)
+from ptlr_jax.evaluation.instances import detections_of, truth_of  # noqa: E402
 from ptlr_jax.evaluation.protocols import PROTOCOLS  # noqa: E402
 
 _VIDEOS = flags.DEFINE_integer("videos", 200, "videos of a draw", 2)

@@ -36,10 +36,18 @@ from benchmarks import growth_report  # noqa: E402
 from benchmarks.evaluator import simulate  # noqa: E402
 from configs import base  # noqa: E402
 from ptlr_jax.data import batches  # noqa: E402
-from ptlr_jax.data.dataset import PAPER, Dataset, Instance, Video  # noqa: E402
+from ptlr_jax.data.dataset import (  # noqa: E402
+  PAPER,
+  Dataset,
+  Instance,
+  Video,
+)
 from ptlr_jax.evaluation.mean_ap import detection_map  # noqa: E402
 from ptlr_jax.localization import detection  # noqa: E402
-from ptlr_jax.method import label_quality, pseudo_labels  # noqa: E402
+from ptlr_jax.method import (  # noqa: E402
+  label_quality,
+  pseudo_labels,
+)
 from ptlr_jax.method.cas_space import softmax  # noqa: E402
 from ptlr_jax.runs import label_phases  # noqa: E402
 
@@ -285,10 +293,6 @@ def measure(work: str, shape: Shape, budget: float) -> More:
   """The figures of a point, of this process."""
   if work in JAX:
     import jax
-
-    from ptlr_jax.training import (
-      train_step,  # noqa: F401
-    )
 
     jax.config.update("jax_enable_compilation_cache", False)
   imports = _status("VmRSS")

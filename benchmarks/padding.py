@@ -22,10 +22,7 @@ import numpy as np  # noqa: E402
 from absl import app, flags  # noqa: E402
 
 from configs import base  # noqa: E402
-from ptlr_jax.data import (  # noqa: E402
-  batches,
-  sampling,
-)
+from ptlr_jax.data import batches, sampling  # noqa: E402
 from ptlr_jax.method.registry import STAGES  # noqa: E402
 
 DURATIONS = flags.DEFINE_string("durations", "", "seconds, a .npy of pickles")

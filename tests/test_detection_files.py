@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import detection_files, storage
 from ptlr_jax.runtime import processes
 
@@ -18,7 +19,7 @@ FOUND = {
 
 def _whole(found):
   form = {"version": "VERSION 1.3", "results": found, "external_data": {}}
-  return storage.sealed_json(form, indent=None)
+  return sealing.sealed_json(form, indent=None)
 
 
 def test_lines_as_they_come_make_the_file_of_all_at_once(tmp_path):

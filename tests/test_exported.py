@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.inference import model_file
-from ptlr_jax.io import storage
 from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 from tests import tiny_config
@@ -55,9 +55,9 @@ def _rewritten(path, **changes):
   with safetensors.safe_open(path, "np") as file:
     said = json.loads(file.metadata()["ptlr_jax"])
   del said["sha256"]  # which comes last
-  said |= {**changes, "sha256": storage.PLACE.decode()}
+  said |= {**changes, "sha256": sealing.PLACE.decode()}
   kept = {key: value for key, value in said.items() if value != "gone"}
-  text = storage.seal(json.dumps(kept).encode()).decode()
+  text = sealing.seal(json.dumps(kept).encode()).decode()
   safe_numpy.save_file(tensors, path, {"ptlr_jax": text})
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import detection_files, label_files, storage
 from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.workdir import identity
@@ -147,7 +148,7 @@ def test_another_kind_of_file_in_the_place_of_labels_is_noticed(artefact):
 def _sealed_by(monkeypatch, version, write):
   """What another version writes."""
   with monkeypatch.context() as patched:
-    patched.setattr(storage, "VERSION", version)
+    patched.setattr(sealing, "VERSION", version)
     comment = f"ptlr_jax labels {version:04d} sha256 ".encode()
     patched.setattr(label_files, "_COMMENT", comment)
     write()

@@ -9,6 +9,7 @@ import json
 import numpy as np
 import pytest
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import checkpoints, storage
 from ptlr_jax.runtime.errors import Damaged
 from tests import damage
@@ -142,7 +143,7 @@ def test_a_checkpoint_of_another_version_is_told(phase, monkeypatch, name):
   path = phase / name
   listed = path / storage.MANIFEST
   with monkeypatch.context() as patched:
-    patched.setattr(storage, "VERSION", 2)
+    patched.setattr(sealing, "VERSION", 2)
     storage.seal_folder(path, NOTES)
   assert_other(listed, "2", _read_checkpoint, path)
   if name != storage.FINAL:

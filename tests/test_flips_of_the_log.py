@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-from ptlr_jax.io import metrics_log, storage
+from ptlr_jax.data.files import sealing
+from ptlr_jax.io import metrics_log
 from ptlr_jax.runtime.errors import Damaged, OtherVersion
 from tests.damage import flip_bits, flipped
 
@@ -117,7 +118,7 @@ def _assert_other(log, came):
 @pytest.mark.parametrize("version", [0, 2, 17])
 def test_a_line_of_another_version_is_told(log, monkeypatch, version):
   with monkeypatch.context() as patched:
-    patched.setattr(storage, "VERSION", version)
+    patched.setattr(sealing, "VERSION", version)
     log.append("rts-1", 2, {"loss": 1.0})
   _assert_other(log, version)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import storage
 from ptlr_jax.runtime.errors import Damaged, OtherVersion
 from tests.damage import flipped, names, random_bits
@@ -17,36 +18,36 @@ from tests.damage import flipped, names, random_bits
 
 
 def test_the_seal_is_the_sha256_with_zeros_in_its_place():
-  sealed = storage.seal(b"a" + storage.PLACE + b"z")
+  sealed = sealing.seal(b"a" + sealing.PLACE + b"z")
   digest = hashlib.sha256(b"a" + b"0" * 64 + b"z").hexdigest()
   assert sealed == f"a{digest}z".encode()
-  assert storage.is_sealed(sealed, 1)
+  assert sealing.is_sealed(sealed, 1)
 
 
 @pytest.mark.parametrize("at", [-1, 0, 2, 65, 66, 1000, -65])
 def test_a_seal_at_another_place_is_none(at):
-  sealed = storage.seal(b"a" + storage.PLACE + b"z")
-  assert not storage.is_sealed(sealed, at)
+  sealed = sealing.seal(b"a" + sealing.PLACE + b"z")
+  assert not sealing.is_sealed(sealed, at)
 
 
 def test_of_several_places_the_last_is_filled():
-  sealed = storage.seal(storage.PLACE + b", " + storage.PLACE)
-  assert sealed.startswith(storage.PLACE + b", ")
-  assert not sealed.endswith(storage.PLACE)
-  assert storage.is_sealed(sealed, 66)
+  sealed = sealing.seal(sealing.PLACE + b", " + sealing.PLACE)
+  assert sealed.startswith(sealing.PLACE + b", ")
+  assert not sealed.endswith(sealing.PLACE)
+  assert sealing.is_sealed(sealed, 66)
 
 
 def test_what_leaves_no_place_cannot_be_sealed():
   with pytest.raises(ValueError, match="not found"):
-    storage.seal(b"0" * 63)
+    sealing.seal(b"0" * 63)
 
 
 def test_any_turned_bit_breaks_a_seal():
   data = np.random.default_rng(0).bytes(200)
-  sealed = storage.seal(data + storage.PLACE)
-  assert storage.is_sealed(sealed, 200)
+  sealed = sealing.seal(data + sealing.PLACE)
+  assert sealing.is_sealed(sealed, 200)
   for bit in range(8 * len(sealed)):
-    assert not storage.is_sealed(flipped(sealed, bit), 200), bit
+    assert not sealing.is_sealed(flipped(sealed, bit), 200), bit
 
 
 # JSON.
@@ -54,7 +55,7 @@ def test_any_turned_bit_breaks_a_seal():
 VALUES = [
   {},
   {"a": 1, "b": [1.5, None, True, "é\n\"'"], "c": {"d": {}}},
-  {"zeros": storage.PLACE.decode(), "more": ["0" * 200]},
+  {"zeros": sealing.PLACE.decode(), "more": ["0" * 200]},
   {"said": '"sha256": "' + "a" * 64 + '"}', "sha": 256},
   {"long": "x" * 100_000},
 ]
@@ -63,20 +64,20 @@ VALUES = [
 @pytest.mark.parametrize("indent", [None, 2])
 @pytest.mark.parametrize("value", VALUES)
 def test_sealed_json_comes_back_and_is_json(value, indent):
-  data = storage.sealed_json(value, indent)
-  assert storage.is_sealed_json(data)
+  data = sealing.sealed_json(value, indent)
+  assert sealing.is_sealed_json(data)
   assert storage.parsed_json(Path("x"), data) == value
-  assert data == storage.sealed_json(value, indent)
+  assert data == sealing.sealed_json(value, indent)
   plain = json.loads(data)
   assert list(plain) == [*value, "ptlr_jax", "sha256"]
-  assert plain["ptlr_jax"] == storage.VERSION
+  assert plain["ptlr_jax"] == sealing.VERSION
   assert data.endswith(b"}\n")
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_json_does_not_have_is_refused(bad):
   with pytest.raises(ValueError, match="JSON compliant"):
-    storage.sealed_json({"a": [bad]})
+    sealing.sealed_json({"a": [bad]})
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,8 @@ def test_what_is_no_sealed_json_is_damaged_and_named(data, said):
 
 @pytest.mark.parametrize("version", [0, 2, 1.5, "1", None, [1], {}])
 def test_sound_json_of_another_version_is_no_damage(monkeypatch, version):
-  monkeypatch.setattr(storage, "VERSION", version)
-  data = storage.sealed_json({"a": 1})
+  monkeypatch.setattr(sealing, "VERSION", version)
+  data = sealing.sealed_json({"a": 1})
   monkeypatch.undo()
   with pytest.raises(OtherVersion) as caught:
     storage.parsed_json(Path("x.json"), data)
@@ -115,15 +116,15 @@ def test_sound_json_of_another_version_is_no_damage(monkeypatch, version):
 
 
 def test_damaged_json_of_another_version_is_damaged(monkeypatch):
-  monkeypatch.setattr(storage, "VERSION", 2)
-  data = storage.sealed_json({"a": 1})
+  monkeypatch.setattr(sealing, "VERSION", 2)
+  data = sealing.sealed_json({"a": 1})
   monkeypatch.undo()
   with pytest.raises(Damaged):
     storage.parsed_json(Path("x"), data.replace(b'"a"', b'"b"'))
 
 
 def test_the_same_content_in_another_layout_is_not_as_it_was_written():
-  data = storage.sealed_json({"a": 1})
+  data = sealing.sealed_json({"a": 1})
   for other in (
     json.dumps(json.loads(data)).encode(),
     data[:-1],

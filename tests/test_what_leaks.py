@@ -12,6 +12,7 @@ import pytest
 from basnet_fixture import tiny_videos, write_basnet
 from tiny_config import ROOT, start
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import label_files, storage
 from ptlr_jax.runtime.errors import Damaged
 
@@ -115,8 +116,8 @@ def test_a_pickle_in_a_workdir_is_not_loaded(tmp_path):
   buffer = io.BytesIO()
   np.savez(buffer, ids=np.array([Bomb()], object), lengths=np.array([1]))
   with zipfile.ZipFile(buffer, "a") as archive:  # as if we had written it
-    archive.comment = label_files._COMMENT + storage.PLACE
-  path.write_bytes(storage.seal(buffer.getvalue()))
+    archive.comment = label_files._COMMENT + sealing.PLACE
+  path.write_bytes(sealing.seal(buffer.getvalue()))
   with pytest.raises(ValueError, match="allow_pickle=False"):
     label_files.read_labels(path, ["a"], [1])
   assert not EXPLODED
@@ -154,4 +155,4 @@ def test_no_module_unpickles_or_runs_text(path):
 
 def test_the_log_has_a_version_in_every_line(run):
   lines = (run / "metrics.jsonl").read_text().splitlines()
-  assert {json.loads(line)["ptlr_jax"] for line in lines} == {storage.VERSION}
+  assert {json.loads(line)["ptlr_jax"] for line in lines} == {sealing.VERSION}

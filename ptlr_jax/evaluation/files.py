@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.data.files.annotations import Stretches
 from ptlr_jax.data.files.text import canonical_id, read_database, read_videos
 from ptlr_jax.data.layouts import wtalc
 from ptlr_jax.evaluation import columns
 from ptlr_jax.evaluation.protocols import Protocol
-from ptlr_jax.io import storage
 
 AMBIGUOUS = "Ambiguous"  # the THUMOS kit's class of such stretches
 
@@ -196,9 +196,9 @@ def read_results(
   """
   if _is_damaged(path):
     problems.append(
-      f"{path}: expected the content that its {storage.DIGEST_KEY} is of, came "
+      f"{path}: expected the content that its {sealing.DIGEST_KEY} is of, came "
       "another; copy it again, or where it was changed on purpose take "
-      f'"{storage.DIGEST_KEY}" and "{storage.VERSION_KEY}" out of it'
+      f'"{sealing.DIGEST_KEY}" and "{sealing.VERSION_KEY}" out of it'
     )
     return {}
   entry = '{VIDEO: [{"label", "score", "segment"}]}'
@@ -213,9 +213,9 @@ def _is_damaged(path: Path) -> bool:
     return False
   sealed = all(
     f'"{key}":'.encode() in data
-    for key in (storage.VERSION_KEY, storage.DIGEST_KEY)
+    for key in (sealing.VERSION_KEY, sealing.DIGEST_KEY)
   )
-  return sealed and not storage.is_sealed_json(data)
+  return sealed and not sealing.is_sealed_json(data)
 
 
 def unknown_labels(

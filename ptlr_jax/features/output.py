@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.data.geometry import FILE, Geometry, as_dict
 from ptlr_jax.features.extraction import Features
 from ptlr_jax.features.segments import STREAMS, Settings
@@ -247,7 +248,7 @@ class Output:
     return storage.parsed_json(Path(path), data) if data is not None else {}
 
   def _write_json(self, path: str, value: Mapping[str, Any]) -> None:
-    self.files.write(path, storage.sealed_json(value))
+    self.files.write(path, sealing.sealed_json(value))
 
 
 def unfinished(root: Path) -> list[Path]:

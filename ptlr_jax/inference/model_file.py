@@ -17,6 +17,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from ptlr_jax.cli import config_checks
+from ptlr_jax.data.files import sealing
 from ptlr_jax.data.files.features import STREAMS
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.io import disk_space, storage
@@ -126,9 +127,9 @@ def write_model(path: Path, model: Model) -> None:
     "format": FORMAT,
     **said,
     "tensors": _digest(tensors),
-    storage.DIGEST_KEY: storage.PLACE.decode(),
+    sealing.DIGEST_KEY: sealing.PLACE.decode(),
   }
-  text = storage.seal(json.dumps(whole, allow_nan=False).encode()).decode()
+  text = sealing.seal(json.dumps(whole, allow_nan=False).encode()).decode()
   size = sum(x.nbytes for x in tensors.values()) + len(text)
   temporary = storage.temporary_of(path)
   with disk_space.room_for(path, size):
@@ -155,7 +156,7 @@ def read_model(path: Path) -> Model:
   said, tensors = _contents(path, _package())
   if said.pop("tensors", None) != _digest(tensors):
     raise _damaged(path, "other parameters than its digest is of")
-  del said["format"], said[storage.DIGEST_KEY]
+  del said["format"], said[sealing.DIGEST_KEY]
   if faults := list(_faults(said)):
     raise InputError(
       f"{path}: expected a model of this version, came one with {faults[0]}; "
@@ -203,7 +204,7 @@ def _said(path: Path, text: str | None) -> dict[str, Any]:
   except (ValueError, KeyError, TypeError):
     raise _damaged(path, "no JSON in its metadata") from None
   data = text.encode()
-  if not storage.is_sealed(data, data.rfind(b'"') - len(storage.PLACE)):
+  if not sealing.is_sealed(data, data.rfind(b'"') - len(sealing.PLACE)):
     raise _damaged(path, "another description than its digest is of")
   if version != FORMAT:
     raise InputError(

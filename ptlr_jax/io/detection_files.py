@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from io import FileIO
 from typing import Any
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import disk_space, storage
 from ptlr_jax.runtime import processes
 
@@ -34,7 +35,7 @@ def _form(lines: Iterator[bytes]) -> Iterator[bytes]:
   yield _BEGIN
   for i, line in enumerate(lines):
     yield b", " * bool(i) + line.rstrip(b"\n")
-  end = storage.unsealed_json({"external_data": {}}, indent=None)
+  end = sealing.unsealed_json({"external_data": {}}, indent=None)
   yield b"}, " + end.removeprefix(b"{")
 
 

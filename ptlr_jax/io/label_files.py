@@ -13,12 +13,13 @@ from typing import NamedTuple, overload
 
 import numpy as np
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import storage
 from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.runtime.errors import InputError
 
 # Its length is always the same.
-_COMMENT = f"ptlr_jax labels {storage.VERSION:04d} sha256 ".encode()
+_COMMENT = f"ptlr_jax labels {sealing.VERSION:04d} sha256 ".encode()
 
 
 class _Packed(NamedTuple):
@@ -91,8 +92,8 @@ def _write(path: pathlib.Path, packed: _Packed) -> None:
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **packed._asdict())
   with zipfile.ZipFile(buffer, "a") as archive:
-    archive.comment = _COMMENT + storage.PLACE
-  storage.write_bytes(path, storage.seal(buffer.getvalue()))
+    archive.comment = _COMMENT + sealing.PLACE
+  storage.write_bytes(path, sealing.seal(buffer.getvalue()))
 
 
 def join_label_files(
@@ -115,9 +116,9 @@ def check_labels(path: pathlib.Path) -> bytes:
     OtherVersion: they are of another version.
   """
   data = storage.read_bytes(path)
-  at = len(data) - len(storage.PLACE)
+  at = len(data) - len(sealing.PLACE)
   comment = data[max(at - len(_COMMENT), 0) : max(at, 0)]
-  if storage.is_sealed(data, at):
+  if sealing.is_sealed(data, at):
     if comment != _COMMENT:
       raise storage.other_version(path, comment.decode(errors="replace"))
     return data

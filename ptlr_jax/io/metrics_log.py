@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from ptlr_jax.data.files import sealing
 from ptlr_jax.io import disk_space, storage
 from ptlr_jax.runtime import processes
 
@@ -112,7 +113,7 @@ class MetricsLog:
 
 
 def _sealed_line(values: Mapping[str, Any]) -> str:
-  whole = {**values, storage.VERSION_KEY: storage.VERSION}
+  whole = {**values, sealing.VERSION_KEY: sealing.VERSION}
   text = json.dumps(whole)
   return f'{text[:-1]}, "crc32": "{zlib.crc32(text.encode()):08x}"}}\n'
 
@@ -123,11 +124,11 @@ def _unsealed_line(path: pathlib.Path, line: str) -> dict[str, Any] | None:
   sound = crc == f'{zlib.crc32(f"{body}}}".encode()):08x}"}}'
   try:
     values = json.loads(line)
-    version = values.pop(storage.VERSION_KEY, None)
+    version = values.pop(sealing.VERSION_KEY, None)
     old = not sound and "crc32" not in values and "phase" in values
   except (ValueError, AttributeError, TypeError):
     return None
-  if (sound or old) and version != storage.VERSION:
+  if (sound or old) and version != sealing.VERSION:
     raise storage.other_version(path, version)
   if not sound:
     return None

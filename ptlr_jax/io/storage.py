@@ -1,37 +1,29 @@
 """Files that are written whole or not at all, and read as written or not.
 
-An artefact carries the version of its form and the SHA-256 of itself: `seal`
-fills the digest into a place that is left for it, `verify` holds the content
-against it. A folder of files (a checkpoint) has a sealed list of digests.
+An artefact carries the SHA-256 of itself (`sealing`); a folder of files (a
+checkpoint) has a sealed list of digests.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import pathlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ptlr_jax.io import disk_space, storage
+from ptlr_jax.data.files import sealing
+from ptlr_jax.io import disk_space
 from ptlr_jax.runtime.errors import Damaged, OtherVersion
 
-VERSION = 1  # of the form of every artefact of a workdir
-VERSION_KEY = "ptlr_jax"
-DIGEST_KEY = "sha256"
 MANIFEST = "digests.json"  # of a folder
 FINAL = "final"  # the folder of parameters that a training phase leaves
 STEP = "step-"  # begins the names of its checkpoints
-PLACE = b"0" * 64
 
 _TEMPORARY = ".tmp-"  # in the name of what is not whole yet
 TAKEN = ".taken"  # ends it of what comes from another run
-_END = re.compile(
-  rb'(?:"ptlr_jax": (\d+),\s*)?"sha256": "([0-9a-f]{64})"\s*\}\s*\Z'
-)
 
 # Single files.
 
@@ -81,7 +73,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes], total: int = 0) -> None:
       found.update(chunk)
       file.write(chunk)
       size, last = size + len(chunk), chunk
-    file.seek(size - len(last) + last.rindex(PLACE))
+    file.seek(size - len(last) + last.rindex(sealing.PLACE))
     file.write(found.hexdigest().encode())
 
 
@@ -98,20 +90,6 @@ def sync(path: Path) -> None:
       raise
 
 
-def seal(data: bytes) -> bytes:
-  """Fills the digest of the data into the last `PLACE` in it."""
-  at = data.rindex(PLACE)
-  digest = hashlib.sha256(data).hexdigest().encode()
-  return data[:at] + digest + data[at + len(PLACE) :]
-
-
-def is_sealed(data: bytes, at: int) -> bool:
-  """Whether the digest at an offset is that of the data."""
-  end = at + len(PLACE)
-  digest = hashlib.sha256(data[:at] + PLACE + data[end:]).hexdigest()
-  return at >= 0 and data[at:end] == digest.encode()
-
-
 def damaged(path: Path, came: str) -> Damaged:
   """The error of an artefact that is not as it was written."""
   return Damaged(f"{path}: expected it as it was written, {came}")
@@ -121,8 +99,8 @@ def other_version(path: Path, came: Any) -> OtherVersion:
   """The error of an artefact of another version."""
   said = "none" if came is None else repr(came)[:40]
   return OtherVersion(
-    f"{path}: expected an artefact of version {VERSION}, came {said}; use the "
-    "ptlr_jax that wrote it, or give a new --workdir"
+    f"{path}: expected an artefact of version {sealing.VERSION}, came {said}; "
+    "use the ptlr_jax that wrote it, or give a new --workdir"
   )
 
 
@@ -134,33 +112,6 @@ def read_bytes(path: Path) -> bytes:
     raise damaged(path, f"it cannot be read ({error.strerror})") from error
 
 
-# JSON with the version and the digest as its last keys.
-
-
-def sealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
-  """A JSON object with its version and digest; NaN is refused."""
-  return seal(unsealed_json(value, indent))
-
-
-def unsealed_json(value: Mapping[str, Any], indent: int | None = 2) -> bytes:
-  """The same with the `PLACE` of its digest."""
-  if taken := {VERSION_KEY, DIGEST_KEY} & value.keys():
-    raise ValueError(f"expected an object without {taken}, which are ours")
-  whole = {**value, VERSION_KEY: VERSION, DIGEST_KEY: PLACE.decode()}
-  return (json.dumps(whole, indent=indent, allow_nan=False) + "\n").encode()
-
-
-def _end(data: bytes) -> re.Match[bytes] | None:
-  """The version, if it is a number, and the digest at the end of JSON."""
-  return _END.search(data, max(0, len(data) - 256))
-
-
-def is_sealed_json(data: bytes) -> bool:
-  """Whether the bytes are a `sealed_json`, as it was written."""
-  end = _end(data)
-  return is_sealed(data, end.start(2) if end else -1)
-
-
 def check_json(path: Path) -> None:
   """Verifies a `sealed_json` as `parsed_json` does, and faster if it is sound.
 
@@ -168,9 +119,9 @@ def check_json(path: Path) -> None:
     Damaged, OtherVersion: see there.
   """
   data = read_bytes(path)
-  end = _end(data)
+  end = sealing.sealed_end(data)
   version = int(end[1]) if end and end[1] else None
-  if version != VERSION or not is_sealed_json(data):
+  if version != sealing.VERSION or not sealing.is_sealed_json(data):
     parsed_json(path, data)
 
 
@@ -187,14 +138,14 @@ def parsed_json(path: Path, data: bytes) -> dict[str, Any]:
     raise damaged(path, f"came no JSON ({error})") from None
   if not isinstance(value, dict):
     raise damaged(path, "came no JSON object")
-  version = value.pop(VERSION_KEY, None)
-  sound = is_sealed_json(data)
+  version = value.pop(sealing.VERSION_KEY, None)
+  sound = sealing.is_sealed_json(data)
   # All versions are sealed alike: of one that is damaged nothing is believed.
-  if (sound or DIGEST_KEY not in value) and version != VERSION:
+  if (sound or sealing.DIGEST_KEY not in value) and version != sealing.VERSION:
     raise other_version(path, version)
   if not sound:
     raise damaged(path, "came another content than its digest is of")
-  del value[DIGEST_KEY]
+  del value[sealing.DIGEST_KEY]
   return value
 
 
@@ -217,7 +168,7 @@ def _digests(folder: Path) -> dict[str, str]:
   found = {}
   for name, file in _files(folder).items():
     with file.open("rb") as opened:
-      found[name] = hashlib.file_digest(opened, DIGEST_KEY).hexdigest()
+      found[name] = hashlib.file_digest(opened, sealing.DIGEST_KEY).hexdigest()
   return found
 
 
@@ -226,7 +177,7 @@ def seal_folder(folder: Path, notes: Mapping[str, Any]) -> None:
   for file in _files(folder).values():
     sync(file)
   whole = {"notes": dict(notes), "files": _digests(folder)}
-  write_bytes(folder / MANIFEST, sealed_json(whole))
+  write_bytes(folder / MANIFEST, sealing.sealed_json(whole))
 
 
 def verify_folder(folder: Path) -> dict[str, Any]:
@@ -284,17 +235,17 @@ def remove(path: Path) -> None:
 
 
 def write_json(
-  path: pathlib.Path, value: Mapping[str, Any], indent: int | None = 2
+  path: Path, value: Mapping[str, Any], indent: int | None = 2
 ) -> None:
   """Writes a JSON object atomically, with version and digest."""
-  storage.write_bytes(path, storage.sealed_json(value, indent))
+  write_bytes(path, sealing.sealed_json(value, indent))
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
   """Reads what `write_json` wrote.
 
   Raises:
     Damaged: it is not as it was written.
     OtherVersion: it is of another version.
   """
-  return storage.parsed_json(path, storage.read_bytes(path))
+  return parsed_json(path, read_bytes(path))

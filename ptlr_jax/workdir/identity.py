@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ptlr_jax.runtime import config_tree
-from ptlr_jax.workdir import identity, phases
+from ptlr_jax.workdir import phases
 
 # What changes no result: where features lie, how they come to the device, where
 # programs are kept and the log is shown, to the bit; how many seeds are trained
@@ -80,7 +80,7 @@ def fingerprints(config: Any) -> dict[str, str]:
   the same artefact, to the bit, or up to rounding where seeds were trained at
   once.
   """
-  flat = config_tree.flatten(identity.portable(config))
+  flat = config_tree.flatten(portable(config))
   found: dict[str, str] = {}
 
   def add(name: str, sections: str, *reads: str, **values: Any) -> None:
@@ -123,5 +123,5 @@ def _under(flat: Mapping[str, Any], sections: list[str]) -> dict[str, Any]:
     key: value
     for key, value in flat.items()
     if any(key == s or key.startswith(f"{s}.") for s in sections)
-    and key not in identity.NEUTRAL
+    and key not in NEUTRAL
   }
