@@ -24,7 +24,6 @@ from ptlr_jax.cli import command_line  # noqa: E402
 from ptlr_jax.method.pseudo_labels import PseudoLabels  # noqa: E402
 from ptlr_jax.runs.dataset import load_dataset  # noqa: E402
 from ptlr_jax.runs.pipeline import Run  # noqa: E402
-from ptlr_jax.training import trainer  # noqa: E402
 from ptlr_jax.training.stacked_seeds import stacked  # noqa: E402
 from ptlr_jax.workdir import run_folder  # noqa: E402
 from ptlr_jax.workdir.phases import phases  # noqa: E402
@@ -56,12 +55,7 @@ def rates(
   runs: list[Run], phase: Any, labels: list[PseudoLabels], rounds: int
 ) -> tuple[float, float]:
   """Updates a second: one after the other, and at once."""
-  trainings = [
-    trainer.Trainer(
-      run.config, run.data, run.files, run.networks, phase, None, labels
-    )
-    for run in runs
-  ]
+  trainings = [run.trainer(phase, labels) for run in runs]
   states = [one.begin().state for one in trainings]
   sources = [one.batches(0) for one in trainings]
   keys = [one.key for one in trainings]

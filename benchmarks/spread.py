@@ -66,7 +66,7 @@ def work(args: argparse.Namespace) -> None:
     from ptlr_jax.cli import startup
 
     config = FrozenConfigDict(config_of(args))
-    startup.settle(config)
+    startup.settle_jax(config.deterministic, config.compile_cache)
     found = timed(config, args)
     if processes.is_first():
       print(json.dumps(found), flush=True)
@@ -84,7 +84,6 @@ def timed(config, args: argparse.Namespace) -> dict[str, float]:
   from ptlr_jax.method.stage import COMMON
   from ptlr_jax.runs.dataset import load_dataset
   from ptlr_jax.runs.pipeline import Run
-  from ptlr_jax.training.trainer import Trainer
   from ptlr_jax.workdir.phases import phases
 
   data = load_dataset(config.data)
@@ -103,9 +102,7 @@ def timed(config, args: argparse.Namespace) -> dict[str, float]:
     for phase in phases(config):
       if phase.kind != "train":
         continue
-      training = Trainer(
-        config, data, run.files, run.networks, phase, None, labels
-      )
+      training = run.trainer(phase, labels)
       state, batch_at = training.begin().state, training.batches(0)
       times = []
       for i in range(args.steps + 2):

@@ -54,7 +54,7 @@ def _dump(config: Any, directory: Path, target: Path) -> None:
   # These import JAX, which a mistake in the flags spares.
   from ptlr_jax.cli import startup
 
-  startup.settle(config)
+  startup.settle_jax(config.deterministic, config.compile_cache)
   from ptlr_jax.runs.dataset import load_dataset
   from ptlr_jax.runs.pipeline import Run
 
@@ -77,11 +77,11 @@ def _dump(config: Any, directory: Path, target: Path) -> None:
 def _said(run: Any) -> Iterator[tuple[Video, Mapping[str, Any]]]:
   """What the ILG says of every video, those together that are together in the
   run's own phases: sums of another shape may round otherwise."""
-  from ptlr_jax.runs.pipeline import PART
+  from ptlr_jax.runs.detection_phase import PART
   from ptlr_jax.workdir import shares
 
   data, ask = run.data, run.networks.asking("ilg", "ilg")
-  train = shares.bounds(run.config, len(data.train))
+  train = shares.bounds(run.files.parts, len(data.train))
   size = PART if data.on_disk else len(data.test)
   starts = range(0, len(data.test), size) if data.test else ()
   together = [data.train[of.start : of.stop] for of in train]

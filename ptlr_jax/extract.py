@@ -27,7 +27,6 @@ status 2 once all others are done.
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 from ptlr_jax.cli import command_line
 from ptlr_jax.features import extraction, listing, output
@@ -159,7 +158,7 @@ def _extract(
 ) -> None:
   from ptlr_jax.cli import startup  # it imports JAX
 
-  startup.settle(SimpleNamespace(deterministic=False, compile_cache="auto"))
+  startup.settle_jax()
   towers = extraction.load_towers(command.rgb_weights, command.flow_weights)
   out = output.Output(str(root), command.layout, command.split)
   out.settle(settings, towers.digests())

@@ -3,7 +3,7 @@
 python -m ptlr_jax.main --config=configs/simulated.py --workdir=runs/simulated
 
 With --reuse=OTHER the phases that the run in OTHER has done alike are taken
-from there. Several processes (`cluster`) do the run together.
+from there. Several processes (`runtime.cluster`) share a run.
 """
 
 import os
@@ -45,20 +45,17 @@ def _go_on(
   runs: Mapping[Path, FrozenConfigDict],
   reuse: Path | None,
 ) -> None:
-  # These import JAX, which a finished run spares.
-  from ptlr_jax.cli import startup
+  from ptlr_jax.cli import startup  # imports JAX: not for a finished run
 
-  startup.settle(config)
+  startup.settle_jax(config.deterministic, config.compile_cache)
   from ptlr_jax.runs import seeds
   from ptlr_jax.runs.dataset import load_dataset_in_turn
 
   data = load_dataset_in_turn(config.data, config.evaluate)
   for note in data.notes:
     say(f"data: {note}")
-  say(
-    f"{len(data.train)} training and {len(data.test)} test videos of "
-    f"{len(data.classes)} classes"
-  )
+  numbers = map(len, (data.train, data.test, data.classes))
+  say("{} training and {} test videos of {} classes".format(*numbers))
   try:
     seeds.run_seeds(runs, data, reuse)
   except Diverged:  # the other seeds are worth showing

@@ -31,7 +31,6 @@ Further flags:
 In Python, with arrays or paths: `ptlr_jax.inference.api` (docs/PREDICT.md).
 """
 
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -146,9 +145,7 @@ def run_command(argv: Sequence[str]) -> None:
   output = _checked_output(asked.output)
   from ptlr_jax.cli import startup
 
-  startup.settle(
-    types.SimpleNamespace(deterministic=False, compile_cache="auto")
-  )
+  startup.settle_jax()
   from ptlr_jax.inference import file_prediction  # it imports JAX
 
   count, problems = file_prediction.predict_files(asked, output)

@@ -19,7 +19,6 @@ is not finished has a page of what there is. Flags:
   --bootstrap=1000    resamples of the videos for 95 % intervals; 0 for none
 """
 
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,9 +85,7 @@ def _check_output(asked: Asked) -> None:
 def run_command(argv: Sequence[str]) -> None:
   """Writes the page, or the picture, and says what is not in it."""
   asked = _parse(argv)
-  startup.settle(
-    types.SimpleNamespace(deterministic=False, compile_cache="auto")
-  )
+  startup.settle_jax()
   from ptlr_jax.reporting import report_writer  # it imports JAX
 
   said, notes = report_writer.write_report(asked)

@@ -83,10 +83,9 @@ def variant(config: FrozenConfigDict, name: str, seed: int) -> FrozenConfigDict:
       ) from None
     changed = delta.change(changed)
   try:
-    config_checks.check_config(changed)
+    return config_checks.freeze_config(changed)
   except InputError as error:
     raise InputError(*(f"{name}: {p}" for p in error.problems)) from None
-  return FrozenConfigDict(changed)
 
 
 class Runs:
@@ -115,7 +114,7 @@ class Runs:
     # These import JAX, which finished tables spare.
     from ptlr_jax.cli import startup
 
-    startup.settle(config)
+    startup.settle_jax(config.deterministic, config.compile_cache)
     from ptlr_jax.runs import pipeline, space_estimate
     from ptlr_jax.runs.dataset import load_dataset
 

@@ -7,7 +7,7 @@ from configs import base
 from ptlr_jax.data.dataset import Dataset, Instance, Video
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.localization import detection
-from ptlr_jax.runs import pipeline
+from ptlr_jax.runs import detection_phase
 
 FUSION = {"rgb": 1.0, "flow": 1.5}
 CLASSES = ("Diving", "HighJump")
@@ -195,7 +195,7 @@ def test_evaluate_scores_each_row_under_the_ids_of_the_data():
   exact = {"label": "Diving", "score": 0.9, "segment": [1.0, 3.0]}
   half = {"label": "Diving", "score": 0.9, "segment": [1.0, 2.0]}
   rows = {"a": {"one": [exact]}, "b": {"one": [half]}, "c": {"v_one": [exact]}}
-  found = pipeline.evaluate_detections(
+  found = detection_phase.evaluate_detections(
     rows, Dataset(CLASSES, (), (video,)), "thumos14"
   )
   assert set(found["a"]["mAP"].values()) == {1.0}
@@ -216,7 +216,7 @@ def test_evaluate_treats_ambiguous_stretches_by_the_rule():
   over = {"label": "Diving", "score": 0.9, "segment": [8.0, 9.5]}
   data = Dataset(CLASSES, (), (video,))
   ap = {
-    rule: pipeline.evaluate_detections(
+    rule: detection_phase.evaluate_detections(
       {"": {"one": [exact, over]}}, data, "thumos14", rule
     )
     for rule in ("", "kit", "wtalc")

@@ -222,7 +222,7 @@ class FakeRun:
   def is_done(self, phase):
     return phase.name in self.done[self.config.seed]
 
-  def training(self, phase):
+  def trainer(self, phase):
     return types.SimpleNamespace(run=self, phase=phase)
 
   def finish(self, phase):

@@ -16,7 +16,7 @@ from ptlr_jax.data import batches
 from ptlr_jax.data.layouts.source import ReadOptions
 from ptlr_jax.data.streaming import read_ahead
 from ptlr_jax.data.tfds import prepared
-from ptlr_jax.runs import pipeline
+from ptlr_jax.runs import detection_phase, pipeline
 from ptlr_jax.runs.dataset import load_dataset
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.workdir import run_folder
@@ -159,5 +159,5 @@ def test_parts_of_the_test_set_change_no_detection(
   folders, tmp_path, monkeypatch
 ):
   whole = _run(folders["layout"], tmp_path / "whole", 0.0)
-  monkeypatch.setattr(pipeline, "PART", 2)
+  monkeypatch.setattr(detection_phase, "PART", 2)
   assert _run(folders["layout"], tmp_path / "parts", 0.0) == whole

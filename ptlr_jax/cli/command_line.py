@@ -158,10 +158,10 @@ def parse(
     raise InputError(f"--workdir: expected a folder, got none; {usage}")
   config: Any = values["config"].value
   config_checks.apply_compat(config, _given(argv))
-  config_checks.check_config(config)
+  frozen = config_checks.freeze_config(config)
   log_followers.check_followers(config)
   own = {name: str(values[name].value) for name in others}
-  return Arguments(config_tree.completed(config), Path(workdir), own)
+  return Arguments(frozen, Path(workdir), own)
 
 
 def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from ptlr_jax.data.layouts import LAYOUTS, source
 from ptlr_jax.evaluation.ambiguity import RULES
@@ -256,16 +256,15 @@ def _of_networks(flat: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-  """Refuses values that could only fail later.
+def freeze_config(config: Mapping[str, Any]) -> FrozenConfigDict:
+  """The configuration that a run goes by: complete, checked, unchangeable.
 
   Raises:
     InputError: a line for every value that is out of its range.
   """
+  frozen = config_tree.completed(config)
   try:
-    problems = list(
-      _problems({**config_tree.ADDED, **config_tree.flatten(config)})
-    )
+    problems = list(_problems(config_tree.flatten(frozen)))
   except KeyError as error:
     raise InputError(
       f"--config.{error.args[0]}: the configuration lacks this key; begin from "
@@ -273,6 +272,7 @@ def check_config(config: Mapping[str, Any]) -> None:
     ) from None
   if problems:
     raise InputError(*problems)
+  return frozen
 
 
 def apply_compat(config: ConfigDict, given: Iterable[str] = ()) -> None:

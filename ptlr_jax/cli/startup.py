@@ -4,7 +4,6 @@ import logging
 import os
 import socket
 import sys
-from typing import Any
 
 from ptlr_jax.runtime import processes
 from ptlr_jax.runtime.errors import InputError
@@ -13,12 +12,15 @@ from ptlr_jax.runtime.progress import show
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
-def settle(config: Any) -> None:
-  """Sets XLA's flags and JAX's compile cache as a configuration says, and has
-  JAX join the other processes, if there are any."""
+def settle_jax(deterministic: bool = False, cache: str = "auto") -> None:
+  """Sets XLA's flags and JAX's compile cache, and has JAX join the other
+  processes, if there are any.
+
+  The arguments are `config.deterministic` and `config.compile_cache`.
+  """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   flags = os.environ.get("XLA_FLAGS", "").split()
-  if config.deterministic and DETERMINISTIC not in flags:
+  if deterministic and DETERMINISTIC not in flags:
     os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
     if "jax" in sys.modules and _on_gpu():
       show(
@@ -29,7 +31,7 @@ def settle(config: Any) -> None:
   # This imports JAX.
   from ptlr_jax.cli import compile_cache
 
-  compile_cache.use_cache(config.compile_cache)
+  compile_cache.use_cache(cache)
   processes.service(_join)
 
 

@@ -26,7 +26,6 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ptlr_jax.cli import command_line
@@ -224,7 +223,7 @@ def run_command(argv: Sequence[str]) -> None:
   from ptlr_jax.cli import startup  # it imports JAX
 
   logging.getLogger("apache_beam").setLevel(logging.ERROR)
-  startup.settle(SimpleNamespace(deterministic=False, compile_cache="auto"))
+  startup.settle_jax()
   videos, out = videos_of(command.videos), _output(command)
   out.settle(settings, _towers(command).digests())
   output.tell_places(out, [listing.stem(video) for video in videos])

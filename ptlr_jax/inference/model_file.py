@@ -21,7 +21,6 @@ from ptlr_jax.data.files import sealing
 from ptlr_jax.data.files.features import STREAMS
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.io import disk_space, storage
-from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 
 FORMAT = 1  # of the file
@@ -162,7 +161,6 @@ def read_model(path: Path) -> Model:
       f"{path}: expected a model of this version, came one with {faults[0]}; "
       "use the ptlr_jax that wrote it, or export the run again"
     )
-  said["config"] = config_tree.completed(said["config"])
   said["classes"] = tuple(said["classes"])
   return Model(params=_nested(tensors), **said)
 
@@ -222,7 +220,7 @@ def _faults(said: dict[str, Any]) -> Iterator[str]:
     yield f"other entries ({', '.join(sorted(said.keys() ^ fields)):.80})"
     return
   try:
-    config_checks.check_config(config_tree.completed(said["config"]))
+    said["config"] = config_checks.freeze_config(said["config"])
   except (InputError, AttributeError, TypeError, ValueError) as error:
     yield f"another configuration ({str(error).splitlines()[0]})"
   classes, widths = said["classes"], said["widths"]

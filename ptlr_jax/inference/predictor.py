@@ -67,7 +67,13 @@ class Predictor:
         n: out["cas" if spared else "logits"] for n, out in found.items()
       }
       results = detection.detect_video(
-        config, model.classes, video, ilg[i], found
+        model.classes,
+        video,
+        ilg[i],
+        found,
+        options=config.detect,
+        fusion=config.fusion,
+        topk_ratio=config.ilg.loss.topk_ratio,
       )
       rows = len(next(iter(ilg[i]["logits"].values())))
       scores = detection.video_scores(

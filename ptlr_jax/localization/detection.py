@@ -62,23 +62,26 @@ def stretch(video: Video, ilg: Mapping[str, Any]) -> float:
 
 
 def detect_video(
-  config: Any,
   classes: Sequence[str],
   video: Video,
   ilg: Mapping[str, Any],
   networks: Mapping[str, Mapping[str, Any]],
+  *,
+  options: Any,
+  fusion: Mapping[str, float],
+  topk_ratio: int,
 ) -> list[dict[str, Any]]:
-  """`detect` by a run's configuration, from what its networks say of a video:
-  {"logits", "scores"} of the ILG, {name: {"cas", "logits" unless `spared`}}."""
-  read = not unread_outputs(config.detect)
+  """`detect` from what a run's networks say of a video: {"logits", "scores"} of
+  the ILG, {name: {"cas", "logits" unless they are `unread_outputs`}}."""
+  read = not unread_outputs(options)
   return detect(
     ilg,
     {net: out["cas"] for net, out in networks.items()},
     classes,
     video.geometry,
-    options=config.detect,
-    fusion=config.fusion,
-    topk_ratio=config.ilg.loss.topk_ratio,
+    options=options,
+    fusion=fusion,
+    topk_ratio=topk_ratio,
     logits={n: out["logits"] for n, out in networks.items()} if read else None,
     stretch=stretch(video, ilg),
   )

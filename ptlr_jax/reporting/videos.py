@@ -83,12 +83,12 @@ def chosen(
 def training_labels(run: RunRecord, data: Dataset) -> Labels:
   """The pseudo labels of every phase that left some, {phase: a video each}."""
   found = {}
-  parts = range(run.config.data.parts)
+  parts = range(run.files.parts)
   for phase in run.done:
     if phase.kind == "labels":
       try:
         found[phase.name] = shares.read_labels(
-          run.config, run.files, phase.name, data.train, parts
+          run.files, phase.name, data.train, parts
         )
       except InputError as error:
         run.notes.append(error.lines[0])

@@ -34,9 +34,7 @@ class LabelPhases(NamedTuple):
   def read(self, name: str, parts: Sequence[int]) -> Labels:
     """Pseudo labels of a finished labels phase, of some parts of the training
     set, by the numbers of the videos."""
-    return shares.read_labels(
-      self.config, self.files, name, self.data.train, parts
-    )
+    return shares.read_labels(self.files, name, self.data.train, parts)
 
   def before(self, phase: Phase) -> Labels:
     """The newest pseudo labels written before a phase, of the videos that this
@@ -44,7 +42,7 @@ class LabelPhases(NamedTuple):
     names = [p.name for p in phases(self.config)]
     earlier = names[: names.index(phase.name)]
     labels = [name for name in earlier if name.startswith("labels-")]
-    return self.read(labels[-1], shares.own_parts(self.config))
+    return self.read(labels[-1], shares.own_parts(self.files.parts))
 
   def run(self, phase: Phase) -> None:
     """Labels the training videos, each process its own."""
@@ -54,9 +52,7 @@ class LabelPhases(NamedTuple):
     before = self.before(phase) if phase.stage else None
     classes = len(self.data.classes)
     own, kept = label_quality.tally_labels((), (), classes), 0
-    for piece, path in shares.label_pieces(
-      self.config, self.files, phase.name, len(videos)
-    ):
+    for piece, path in shares.label_pieces(self.files, phase.name, len(videos)):
       part = videos[piece.start : piece.stop]
       old = None if before is None else before[piece.start : piece.stop]
       labels, stayed = self._label(phase, ask, part, old)
@@ -67,7 +63,7 @@ class LabelPhases(NamedTuple):
     found = label_quality.tally_labels((), (), classes).plus(found)
     for other, stayed in others:
       found, kept = found.plus(other), kept + stayed
-    pieces = shares.pieces_to_join(self.config, self.files, phase.name)
+    pieces = shares.pieces_to_join(self.files, phase.name)
     if pieces and processes.is_first():
       label_files.join_label_files(self.files.label_path(phase.name), pieces)
     self._tell(phase, found, kept)
@@ -116,7 +112,9 @@ class LabelPhases(NamedTuple):
     """Of the labels of a finished phase, a part at a time."""
     classes = len(self.data.classes)
     found = label_quality.tally_labels((), (), classes)
-    for k, of in enumerate(shares.bounds(self.config, len(self.data.train))):
+    for k, of in enumerate(
+      shares.bounds(self.files.parts, len(self.data.train))
+    ):
       videos = self.data.train[of.start : of.stop]
       labels = self.read(name, (k,))
       found = found.plus(label_quality.tally_labels(labels, videos, classes))

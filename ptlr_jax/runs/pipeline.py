@@ -7,48 +7,28 @@ Of several processes each takes its share of the videos in every phase; process
 0 decides what is missing, and writes what they have in common.
 """
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax.data.dataset import Dataset, Video, ground_truth_database
-from ptlr_jax.evaluation import mean_ap
-from ptlr_jax.io import checkpoints, detection_files, storage
-from ptlr_jax.localization import detection
+from ptlr_jax.data.dataset import Dataset
+from ptlr_jax.io import checkpoints, storage
+from ptlr_jax.method.pseudo_labels import PseudoLabels
+from ptlr_jax.runs.detection_phase import DetectionPhase
 from ptlr_jax.runs.label_phases import LabelPhases
 from ptlr_jax.runtime import mesh, processes
-from ptlr_jax.runtime.progress import Progress, say
-from ptlr_jax.training import prediction, resident, trainer
-from ptlr_jax.training.networks import Asking, Networks
+from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.progress import say
+from ptlr_jax.training import external_cas, plugins, resident
+from ptlr_jax.training.networks import Networks
+from ptlr_jax.training.trainer import Trainer, TrainSettings
 from ptlr_jax.workdir import log_followers, provenance, shares
 from ptlr_jax.workdir.artefacts import Artefacts
-from ptlr_jax.workdir.phases import Phase, cas_source, phases, table_rows
-
-
-def evaluate_detections(
-  detections: Mapping[str, Mapping[str, Any]],
-  data: Dataset,
-  protocol: str,
-  ambiguous: str = "",
-) -> dict[str, dict[str, Any]]:
-  """mAP of each row of detections, {row: result of `detection_map`}.
-
-  `ambiguous`: the rule for detections over the data's stretches, "" for none.
-  """
-  truth = ground_truth_database(data.test, data.classes, "test")
-  stretches = {v.id: v.ambiguous for v in data.test} if ambiguous else None
-  return {
-    row: mean_ap.detection_map(truth, results, protocol, stretches, ambiguous)
-    for row, results in detections.items()
-  }
-
-
-PART = 256  # test videos at a time of a set that does not fit into memory
+from ptlr_jax.workdir.phases import Phase, phases, trained_networks
 
 
 @dataclasses.dataclass
@@ -64,9 +44,41 @@ class Run:
     self.files = Artefacts(self.config, self.workdir)
     self.devices = mesh.run_devices(self.config.devices)
     shares.check_shares(self.config, self.devices, len(self.data.train))
-    self.networks = Networks(self.config, self.data, self.files, self.devices)
-    self.labels = LabelPhases(self.config, self.data, self.files, self.networks)
+    self.networks = self._made_networks()
+    parts = (self.config, self.data, self.files, self.networks)
+    self.labels, self.detections = LabelPhases(*parts), DetectionPhase(*parts)
     self.recorded = False
+
+  def _made_networks(self) -> Networks:
+    """The networks that the configuration names, and their options.
+
+    Raises:
+      InputError: a plugin, a stream or the CASs of another method are missing.
+    """
+    config, data, external = self.config, self.data, None
+    plugins.import_plugins(config.plugins)
+    if config.ptlr.cas:
+      external = external_cas.open_cas_folder(
+        config.ptlr.cas,
+        config.ptlr.cas_values,
+        config.ptlr.cas_resample,
+        config.ilg.loss.topk_ratio,
+        data,
+      )
+    else:
+      _check_streams(config.ilg.streams, data.streams)
+    uniform = config.predict.sampling == "uniform"
+    return Networks(
+      {name: config[name] for name in trained_networks(config)},
+      config.optimizer,
+      data,
+      self.files,
+      self.devices,
+      parts=config.data.parts,
+      batch_size=config.predict.batch_size,
+      segments=config.ilg.segments if uniform else 0,
+      external=external,
+    )
 
   def run(self) -> dict[str, Any]:
     """Runs what is missing and returns the metrics, which process 0 has."""
@@ -106,12 +118,12 @@ class Run:
     """Runs a phase unless it is done."""
     if not self.is_done(phase):
       run = {
-        "train": self._train,
-        "labels": self._labels,
-        "detect": self._detect,
+        "train": lambda: self.trainer(phase).run(),
+        "labels": lambda: self.labels.run(phase),
+        "detect": self.detections.run,
         "evaluate": self._evaluate,
       }
-      run[phase.kind](phase)
+      run[phase.kind]()
       processes.exchange()  # what it leaves is there for all
 
   def is_done(self, phase: Phase) -> bool:
@@ -138,97 +150,42 @@ class Run:
       return None
     return resident.store_of(videos, self.devices)
 
-  def training(self, phase: Phase) -> trainer.Trainer:
-    """A training phase, ready to begin."""
-    return trainer.Trainer(
-      self.config,
+  def trainer(
+    self, phase: Phase, labels: Sequence[PseudoLabels] | None = None
+  ) -> Trainer:
+    """A training phase, ready to begin; the labels are those written before it
+    unless they are given."""
+    config = self.config
+    if labels is None:
+      labels = () if phase.network == "ilg" else self.labels.before(phase)
+    settings = TrainSettings(
+      seed=config.seed,
+      parts=config.data.parts,
+      window=config.ptlr.window,
+      align=2**config.rts.model.branches,
+      pack=config.ptlr.pack,
+      warm_start=config.ptlr.warm_start,
+      log_every=config.train.log_every,
+      checkpoint_every=config.train.checkpoint_every,
+      stream_threads=config.data.stream_threads,
+    )
+    return Trainer(
+      settings,
+      config[phase.network],
       self.data,
       self.files,
       self.networks,
       phase,
       self.store,
-      () if phase.network == "ilg" else self.labels.before(phase),
+      labels,
     )
 
-  def _train(self, phase: Phase) -> None:
-    trainer.train_phase(self.training(phase))
-
-  def _labels(self, phase: Phase) -> None:
-    self.labels.run(phase)
-
-  # Detection and evaluation.
-
-  def _detect(self, phase: Phase) -> None:
-    """Every row's detections; large test sets a part at a time."""
-    del phase
-    path = self.files.detection_path
-    missing = processes.first(
-      lambda: [
-        row
-        for row in table_rows(self.config)
-        if not self.files.is_sound(path(row), told="")
-      ]
-    )
-    own = processes.own_share(len(self.data.test))
-    videos = self.data.test[own.start : own.stop]
-    ilg = self.networks.asking(cas_source(self.config), cas_source(self.config))
-    asking = {row: self._asking(row) for row in missing}
-    size = PART if self.data.on_disk else max(len(videos), 1)
-    bar = Progress("detect", len(videos) * len(missing), unit="video")
-    done = 0
-    with contextlib.ExitStack() as stack:
-      add = {
-        row: stack.enter_context(detection_files.writing(path(row)))
-        for row in reversed(missing)  # the file of the first is made first
-      }
-      for start in range(0, len(videos), size):
-        part = videos[start : start + size]
-        # Sampled CASs stay as they are: their geometry is stretched instead.
-        said = prediction.in_order(ilg(part, read_back=False), len(part))
-        for row in missing:
-          add[row](self._detections(asking[row], part, said))
-          done += len(part)
-          bar.at(done)
-    bar.close()
-
-  def _asking(self, row: str) -> dict[str, Asking]:
-    """The networks whose detections a line of the mAP table shows."""
-    n = table_rows(self.config).index(row)
-    networks = self.config.ptlr.networks if n else ()
-    return {net: self.networks.asking(f"{net}-{n}", net) for net in networks}
-
-  def _detections(
-    self,
-    networks: Mapping[str, Asking],
-    videos: Sequence[Video],
-    ilg: Sequence[Mapping[str, Any]],
-  ) -> dict[str, list[dict[str, Any]]]:
-    """{id: detections} of videos."""
-    leave_out = detection.unread_outputs(self.config.detect)
-    outputs = {
-      net: prediction.in_order(
-        ask(videos, read_back=False, leave_out=leave_out), len(videos)
-      )
-      for net, ask in networks.items()
-    }
-    return {
-      video.id: detection.detect_video(
-        self.config,
-        self.data.classes,
-        video,
-        ilg[i],
-        {net: said[i] for net, said in outputs.items()},
-      )
-      for i, video in enumerate(videos)
-    }
-
-  def _evaluate(self, phase: Phase) -> None:
-    del phase
+  def _evaluate(self) -> None:
     if not processes.is_first():
       return
     labels = [p for p in phases(self.config) if p.kind == "labels"]
     metrics = {
-      **self._scores(),
+      **self.detections.scores(),
       "pseudo_labels": [
         {"phase": p.name, **self.labels.quality_of(p.name)} for p in labels
       ],
@@ -242,22 +199,13 @@ class Run:
     )
     storage.write_json(self.files.metrics_path(), metrics)
 
-  def _scores(self) -> dict[str, Any]:
-    """mAP of the result and of every row, or why there is none."""
-    protocol = self.config.evaluate.protocol
-    if fault := self.data.not_scorable():
-      return {"protocol": protocol, "stages": {}, "not_evaluated": fault}
-    detections = {
-      row: storage.read_json(self.files.detection_path(row))["results"]
-      for row in table_rows(self.config)
-    }
-    scored = evaluate_detections(
-      detections, self.data, protocol, self.config.evaluate.ambiguous
+
+def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:
+  """Refuses to train the ILG on a stream that the features do not have."""
+  missing = [s for s in asked if s != "fused" and s not in there]
+  if missing:
+    raise InputError(
+      f"--config.ilg.streams: expected streams of the features, which have "
+      f"{', '.join(there)}, came {', '.join(asked)}; pass "
+      f"--config.ilg.streams=\"('{there[0]}',)\""
     )
-    return {
-      **scored[table_rows(self.config)[-1]],
-      "stages": {
-        row: {k: result[k] for k in ("protocol", "mAP", "averages")}
-        for row, result in scored.items()
-      },
-    }

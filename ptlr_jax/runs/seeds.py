@@ -91,7 +91,7 @@ def _trained(runs: list[Run], phase: Phase, failed: list[str]) -> list[Run]:
   """Trains a phase; the runs that can go on from it."""
   missing = [one for one in runs if not one.is_done(phase)]
   try:
-    stacked_seeds.train_seeds([one.training(phase) for one in missing])
+    stacked_seeds.train_seeds([one.trainer(phase) for one in missing])
     return runs
   except Diverged as error:
     show(f"{error}; each seed goes on alone")

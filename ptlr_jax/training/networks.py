@@ -1,7 +1,7 @@
 """The networks of a run: what each is trained with, and asked when trained."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,12 +11,10 @@ from ptlr_jax.data.dataset import Dataset, Video
 from ptlr_jax.io import checkpoints
 from ptlr_jax.method.registry import STAGES
 from ptlr_jax.method.stage import Stage, registered
-from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.mesh import Devices
-from ptlr_jax.training import external_cas, plugins, prediction, train_step
+from ptlr_jax.training import external_cas, prediction, train_step
 from ptlr_jax.workdir import shares
 from ptlr_jax.workdir.artefacts import Artefacts
-from ptlr_jax.workdir.phases import trained_networks
 
 
 class Network(NamedTuple):
@@ -64,17 +62,6 @@ def _network(
   )
 
 
-def _check_streams(asked: Sequence[str], there: Sequence[str]) -> None:
-  """Refuses to train the ILG on a stream that the features do not have."""
-  missing = [s for s in asked if s != "fused" and s not in there]
-  if missing:
-    raise InputError(
-      f"--config.ilg.streams: expected streams of the features, which have "
-      f"{', '.join(there)}, came {', '.join(asked)}; pass "
-      f"--config.ilg.streams=\"('{there[0]}',)\""
-    )
-
-
 # What `prediction.predictions` gives of videos, and of its further arguments.
 Asking = Callable[..., Iterator[tuple[int, dict[str, Any]]]]
 
@@ -85,30 +72,37 @@ class Networks:
 
   def __init__(
     self,
-    config: FrozenConfigDict,
+    sections: Mapping[str, FrozenConfigDict],
+    adam: FrozenConfigDict,
     data: Dataset,
     files: Artefacts,
     devices: Devices,
+    *,
+    parts: int,
+    batch_size: int,
+    segments: int,
+    external: external_cas.ExternalCas | None = None,
   ):
-    plugins.import_plugins(config.plugins)
-    self._given = None
-    if config.ptlr.cas:
-      how = config.ptlr.cas_values, config.ptlr.cas_resample
-      ratio = config.ilg.loss.topk_ratio
-      self._given = external_cas.open_cas_folder(
-        config.ptlr.cas, *how, ratio, data
-      )
-    else:
-      _check_streams(config.ilg.streams, data.streams)
-    classes, adam = len(data.classes), config.optimizer
+    """Makes {name: network} of {name: its options} and those of Adam.
+
+    Args:
+      sections, adam: of the configuration.
+      data, files, devices: of the run.
+      parts: of the training set.
+      batch_size: videos that are predicted at a time.
+      segments: that a video is sampled at in prediction; 0: its own length.
+      external: the CASs of another method in place of the ILG.
+    """
     self.devices, self._own = devices, devices.own()
-    self._config, self._files = config, files
+    self._files, self._external = files, external
+    self._how = {"batch_size": batch_size, "segments": segments}
+    classes = len(data.classes)
     self._networks = {
-      name: _network(name, classes, config[name], adam, devices)
-      for name in trained_networks(config)
+      name: _network(name, classes, options, adam, devices)
+      for name, options in sections.items()
     }
     # Of a video that this process reads anyway.
-    video = data.train[shares.own_videos(config, len(data.train)).start]
+    video = data.train[shares.own_videos(parts, len(data.train)).start]
     self._widths = {s: x.shape[1] for s, x in video.features.items()}
 
   def __getitem__(self, name: str) -> Network:
@@ -117,7 +111,7 @@ class Networks:
   @property
   def source_digest(self) -> str:
     """Of another method's CASs, where the run has them."""
-    return self._given.digest if self._given else ""
+    return self._external.digest if self._external else ""
 
   def initial_params(self, network: str, key: jax.Array) -> Any:
     """Parameters before the first update, on every device."""
@@ -140,16 +134,14 @@ class Networks:
     the devices of this process; `cas`, another method's. All processes have to
     come here together, since together they read the parameters."""
     if network == "cas":
-      assert self._given is not None
-      return self._given.asking
-    uniform = self._config.predict.sampling == "uniform"
+      assert self._external is not None
+      return self._external.asking
     return functools.partial(
       prediction.predictions,
       self[network].stage,
       self.devices.owned(self.params(name, network)),
       devices=self._own,
-      batch_size=self._config.predict.batch_size,
-      segments=self._config.ilg.segments if uniform else 0,
+      **self._how,
     )
 
   def predict(

@@ -14,7 +14,6 @@ import numpy as np
 from ptlr_jax.io import checkpoints
 from ptlr_jax.runtime import processes
 from ptlr_jax.runtime.errors import Diverged
-from ptlr_jax.training import trainer
 from ptlr_jax.training.trainer import Start, Trainer
 
 
@@ -39,7 +38,7 @@ def train_seeds(trainings: Sequence[Trainer]) -> None:
     groups.setdefault(start.step, []).append((one, start))
   for _, members in sorted(groups.items()):
     if len(members) == 1:
-      trainer.train_phase(*members[0])
+      members[0][0].run(members[0][1])
     else:
       _run_group(*zip(*members, strict=True))
 
@@ -53,7 +52,7 @@ def common_step(trainings: Sequence[Trainer]) -> int | None:
   saved = [{0, *checkpoints.sound_steps(t.directory)} for t in trainings]
   newest = {max(steps) for steps in saved}
   common = max(set.intersection(*saved))
-  every = trainings[0].config.train.checkpoint_every
+  every = trainings[0].settings.checkpoint_every
   return common if max(newest) - common <= every else None
 
 
@@ -83,8 +82,7 @@ def _run_group(trainings: Sequence[Trainer], starts: Sequence[Start]) -> None:
 
   states = [start.state for start in starts]
   try:
-    state = trainer.fit_phase(
-      first,
+    state = first.fit(
       name,
       first.network.steps,
       Start(at, _together(states), pending),

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import FrozenConfigDict
 
 from ptlr_jax.data import batches
 from ptlr_jax.data.dataset import Dataset
@@ -23,16 +22,52 @@ from ptlr_jax.runtime.errors import Diverged, Stopped
 from ptlr_jax.runtime.progress import Progress, say, show
 from ptlr_jax.training import resident, train_loop, train_step
 from ptlr_jax.training.networks import Networks
-from ptlr_jax.workdir import shares
 from ptlr_jax.workdir.artefacts import Artefacts
 from ptlr_jax.workdir.phases import Phase
 
 
+class Start(NamedTuple):
+  """A state to go on from, and the terms since the last log before it."""
+
+  step: int
+  state: train_step.TrainState
+  pending: list[dict[str, Any]]
+
+
+class TrainSettings(NamedTuple):
+  """What all training phases of a run have in common.
+
+  seed: of parameters, batches and dropout.
+  parts: of the training set, which every batch has as many videos of.
+  window: segments that a longer video is cut to for OTS and RTS; 0: none.
+  align: 2^M of Network-RTS, a multiple of which each packed video begins at.
+  pack: whether a batch's videos lie one after the other.
+  warm_start: whether a stage begins with the parameters of the one before.
+  log_every, checkpoint_every: updates.
+  stream_threads: that read ahead where features stay on disk.
+  """
+
+  seed: int
+  parts: int
+  window: int
+  align: int
+  pack: bool
+  warm_start: bool
+  log_every: int
+  checkpoint_every: int
+  stream_threads: int
+
+
 @dataclasses.dataclass
 class Trainer:
-  """One phase of one run; `labels` are those that OTS and RTS learn."""
+  """One training phase of one run.
 
-  config: FrozenConfigDict
+  `options` are those of the phase's network, `labels` the pseudo labels that
+  OTS and RTS learn.
+  """
+
+  settings: TrainSettings
+  options: Any
   data: Dataset
   files: Artefacts
   networks: Networks
@@ -41,13 +76,12 @@ class Trainer:
   labels: Sequence[PseudoLabels] = ()
 
   def __post_init__(self):
-    self.options = self.config[self.phase.network]
     self.network = self.networks[self.phase.network]
     self.directory = self.files.checkpoint_dir(self.phase.name)
     self.empty: set[int] = set()  # batches without any labelled frame here
 
   def _key(self) -> jax.Array:
-    key = jax.random.key(self.config.seed)
+    key = jax.random.key(self.settings.seed)
     return jax.random.fold_in(key, zlib.crc32(self.phase.name.encode()))
 
   @functools.cached_property
@@ -74,12 +108,12 @@ class Trainer:
   def _initial_params(self) -> Any:
     phase, first = self.phase, jax.random.fold_in(self._key(), 0)
     params = self.networks.initial_params(phase.network, first)
-    if self.config.ptlr.warm_start and phase.stage > 1:
+    if self.settings.warm_start and phase.stage > 1:
       before = self.files.checkpoint_dir(f"{phase.network}-{phase.stage - 1}")
       params = checkpoints.final_params(before, params)
     return params
 
-  def begin(self, at: int | None = None) -> "Start":
+  def begin(self, at: int | None = None) -> Start:
     """Where training goes on from; the log is cut to it. With `at` at no later
     step than that.
 
@@ -102,28 +136,28 @@ class Trainer:
   def batches(self, start: int) -> Callable[[int], dict[str, Any]]:
     """The function from an update's number to its batch; `start` is the first
     that is asked for."""
-    config, videos = self.config, self.data.train
+    settings, options, videos = self.settings, self.options, self.data.train
     drawn: dict[str, Any] = {
-      "seed": config.seed,
+      "seed": settings.seed,
       "name": self.phase.name,
-      "parts": config.data.parts,
+      "parts": settings.parts,
       "share": (processes.index(), processes.count()),
     }
     if self.store is not None:
       drawn["first"] = self.store.first
     if self.phase.network == "ilg":
       classes = len(self.data.classes)
-      batch_at = batches.ilg_batches(videos, classes, config.ilg, **drawn)
+      batch_at = batches.ilg_batches(videos, classes, options, **drawn)
     else:
+      # A row for each device and each part that the gradient is computed in.
+      rows = options.accumulate * self.networks.devices.count
       batch_at = batches.labelled_batches(
         videos,
         self.labels,
-        self.options.batch_size,
-        window=config.ptlr.window,
-        align=2**config.rts.model.branches,
-        packed_rows=shares.packed_rows(
-          config, self.phase.network, self.networks.devices
-        ),
+        options.batch_size,
+        window=settings.window,
+        align=settings.align,
+        packed_rows=rows if settings.pack else 0,
         **drawn,
       )
     if self.store is not None or not self.data.on_disk:
@@ -131,8 +165,8 @@ class Trainer:
     # Grain, which starts JAX's own imports, only where it has work to do.
     from ptlr_jax.data.streaming import read_ahead
 
-    threads = self.config.data.stream_threads
-    ahead = read_ahead(batch_at, start, self.options.steps, threads)
+    threads = settings.stream_threads
+    ahead = read_ahead(batch_at, start, options.steps, threads)
     return self._counting(ahead)
 
   def on_log(self, step: int, values: Mapping[str, float]) -> None:
@@ -177,13 +211,13 @@ class Trainer:
       self.data.train,
       self.options.batch_size,
       error.step - 1,
-      seed=self.config.seed,
+      seed=self.settings.seed,
       name=self.phase.name,
-      parts=self.config.data.parts,
+      parts=self.settings.parts,
     )
     ids = ", ".join(video.id for video in drawn)
     return Diverged(
-      f"seed {self.config.seed}: {self.phase.name}: {error}; videos of step "
+      f"seed {self.settings.seed}: {self.phase.name}: {error}; videos of step "
       f"{error.step}: {ids}; last good checkpoint: {good}; look at their "
       f"features, or lower --config.{self.phase.network}.learning_rate in a "
       "new --workdir",
@@ -204,99 +238,89 @@ class Trainer:
 
     return counted
 
+  def run(self, start: Start | None = None) -> None:
+    """Trains to the end, from where it `begin`s or from a start.
 
-class Start(NamedTuple):
-  """A state to go on from, and the terms since the last log before it."""
-
-  step: int
-  state: train_step.TrainState
-  pending: list[dict[str, Any]]
-
-
-def train_phase(training: Trainer, start: Start | None = None) -> None:
-  """Trains a phase to its end, from where it `begin`s or from a start.
-
-  Raises:
-    Diverged: a loss or gradient is not finite.
-    Stopped: a signal asked for it; what is reached is saved.
-  """
-  if training.idle:
-    training.skip()
-    return
-  start = training.begin() if start is None else start
-  try:
-    state = fit_phase(
-      training,
-      training.phase.name,
-      training.network.step,
-      start,
-      training.batches(start.step),
-      key=training.key,
-      on_log=training.on_log,
-      on_checkpoint=training.on_checkpoint,
-    )
-  except Diverged as error:
-    raise training.diverged(error) from None
-  training.finish(state)
-
-
-def fit_phase(
-  training: Trainer,
-  name: str,
-  step: Callable[..., Any],
-  start: Start,
-  batch_at: Callable[[int], Mapping[str, Any]],
-  *,
-  on_log: Callable[[int, dict[str, Any]], None],
-  on_checkpoint: Callable[..., None],
-  axis: int = 0,
-  **how: Any,
-) -> train_step.TrainState:
-  """`run_updates` with the settings, the devices and the resident features of a
-  phase, under a bar of that name; `axis` is that of the batches' rows."""
-  if training.store is not None:
-    step = functools.partial(step, store=training.store.features)
-  steps, options = training.options.steps, training.config.train
-  bar = Progress(name, steps, start.step)
-  saved = start.step
-
-  def told(at: int, values: dict[str, Any]) -> None:
-    on_log(at, values)
-    bar.at(at, float(np.mean(values["loss"])))
-
-  def kept(at: int, *what: Any) -> None:
-    nonlocal saved
-    on_checkpoint(at, *what)
-    saved = at
-
-  put = functools.partial(
-    training.networks.devices.put, common=COMMON, axis=axis
-  )
-  processes.begin_loop(start.step + 1)
-  try:
-    with signals.deferred():
-      return train_loop.run_updates(
-        start.state,
-        step,
-        lambda i: put(batch_at(i)),
-        steps=steps,
-        start=start.step,
-        pending=start.pending,
-        log_every=options.log_every,
-        checkpoint_every=options.checkpoint_every,
-        on_log=told,
-        on_checkpoint=kept,
-        stopping=_stopping,
-        **how,
+    Raises:
+      Diverged: a loss or gradient is not finite.
+      Stopped: a signal asked for it; what is reached is saved.
+    """
+    if self.idle:
+      self.skip()
+      return
+    start = self.begin() if start is None else start
+    try:
+      state = self.fit(
+        self.phase.name,
+        self.network.step,
+        start,
+        self.batches(start.step),
+        key=self.key,
+        on_log=self.on_log,
+        on_checkpoint=self.on_checkpoint,
       )
-  except Stopped:
-    if not saved:
-      raise
-    where = checkpoints.step_path(training.directory, saved)
-    rest = " and so are the other seeds" if name != training.phase.name else ""
-    raise Stopped(f"{name} is saved at step {saved} in {where}{rest}") from None
-  finally:
-    bar.close()
+    except Diverged as error:
+      raise self.diverged(error) from None
+    self.finish(state)
+
+  def fit(
+    self,
+    name: str,
+    step: Callable[..., Any],
+    start: Start,
+    batch_at: Callable[[int], Mapping[str, Any]],
+    *,
+    on_log: Callable[[int, dict[str, Any]], None],
+    on_checkpoint: Callable[..., None],
+    axis: int = 0,
+    **how: Any,
+  ) -> train_step.TrainState:
+    """`run_updates` with the settings, devices and resident features of this
+    phase, under a progress bar of that name; `axis` is that of the rows."""
+    if self.store is not None:
+      step = functools.partial(step, store=self.store.features)
+    steps = self.options.steps
+    bar = Progress(name, steps, start.step)
+    saved = start.step
+
+    def told(at: int, values: dict[str, Any]) -> None:
+      on_log(at, values)
+      bar.at(at, float(np.mean(values["loss"])))
+
+    def kept(at: int, *what: Any) -> None:
+      nonlocal saved
+      on_checkpoint(at, *what)
+      saved = at
+
+    devices = self.networks.devices
+    put = functools.partial(devices.put, common=COMMON, axis=axis)
+    processes.begin_loop(start.step + 1)
+    try:
+      with signals.deferred():
+        return train_loop.run_updates(
+          start.state,
+          step,
+          lambda i: put(batch_at(i)),
+          steps=steps,
+          start=start.step,
+          pending=start.pending,
+          log_every=self.settings.log_every,
+          checkpoint_every=self.settings.checkpoint_every,
+          on_log=told,
+          on_checkpoint=kept,
+          stopping=_stopping,
+          **how,
+        )
+    except Stopped:
+      if not saved:
+        raise
+      where = checkpoints.step_path(self.directory, saved)
+      rest = " and so are the other seeds" if name != self.phase.name else ""
+      raise Stopped(
+        f"{name} is saved at step {saved} in {where}{rest}"
+      ) from None
+    finally:
+      bar.close()
 
 
 def _stopping(step: int) -> bool:

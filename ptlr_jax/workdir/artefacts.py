@@ -55,6 +55,7 @@ class Artefacts:
 
   def __init__(self, config: Any, directory: Path):
     self.config = config
+    self.parts = config.data.parts  # of the training set
     self.directory = directory
     self._verified: set[Path] = set()  # checkpoints, by this process
     self.log = metrics_log.MetricsLog(directory / "metrics.jsonl")
@@ -65,8 +66,7 @@ class Artefacts:
 
   def label_path(self, name: str, part: int = 0) -> Path:
     """Pseudo labels of a labels phase, of a part of the training set."""
-    parts = self.config.data.parts
-    which = f"-{part:05d}-of-{parts:05d}" if parts > 1 else ""
+    which = f"-{part:05d}-of-{self.parts:05d}" if self.parts > 1 else ""
     return self.directory / "labels" / f"{name}{which}.npz"
 
   def detection_path(self, row: str) -> Path:
@@ -84,8 +84,7 @@ class Artefacts:
     if phase.kind == "train":
       return [self.checkpoint_dir(phase.name) / storage.FINAL]
     if phase.kind == "labels":
-      parts = range(self.config.data.parts)
-      return [self.label_path(phase.name, part) for part in parts]
+      return [self.label_path(phase.name, k) for k in range(self.parts)]
     if phase.kind == "detect":
       return [self.detection_path(row) for row in table_rows(self.config)]
     return [self.metrics_path()]

@@ -61,35 +61,23 @@ def _problems(config: Any, devices: Devices, num_videos: int) -> Iterator[str]:
       )
 
 
-def packed_rows(config: Any, network: str, devices: Devices) -> int:
-  """The rows in which a batch of OTS or RTS is packed, one for each device and
-  each part that its gradient is computed in; 0: a row a video."""
-  if not config.ptlr.pack:
-    return 0
-  return config[network].accumulate * devices.count
-
-
-def own_parts(config: Any) -> range:
+def own_parts(parts: int) -> range:
   """The parts of the training set that this process trains on."""
-  parts = config.data.parts
   return range(1) if parts == 1 else processes.own_share(parts)
 
 
-def own_videos(config: Any, num_videos: int) -> range:
+def own_videos(parts: int, num_videos: int) -> range:
   """The training videos of these parts, which lie beside each other."""
-  of, own = bounds(config, num_videos), own_parts(config)
+  of, own = bounds(parts, num_videos), own_parts(parts)
   return range(of[own.start].start, of[own.stop - 1].stop)
 
 
-def bounds(config: Any, num_videos: int) -> list[range]:
+def bounds(parts: int, num_videos: int) -> list[range]:
   """The videos of each part."""
-  return [
-    range(*each) for each in sampling.part_bounds(num_videos, config.data.parts)
-  ]
+  return [range(*each) for each in sampling.part_bounds(num_videos, parts)]
 
 
 def read_labels(
-  config: Any,
   files: Artefacts,
   name: str,
   videos: Sequence[Video],
@@ -101,7 +89,7 @@ def read_labels(
   Raises:
     InputError: a file is damaged, of another version or of other videos.
   """
-  of = bounds(config, len(videos))
+  of = bounds(files.parts, len(videos))
   return label_files.read_parts(
     [(of[k], files.label_path(name, k)) for k in parts],
     [video.id for video in videos],
@@ -110,13 +98,13 @@ def read_labels(
 
 
 def label_pieces(
-  config: Any, files: Artefacts, name: str, num_videos: int
+  files: Artefacts, name: str, num_videos: int
 ) -> list[tuple[range, Path]]:
   """The videos that this process labels, and the files for them: its parts, or
   of a single part a piece that process 0 joins."""
-  if processes.count() == 1 or config.data.parts > 1:
-    of = bounds(config, num_videos)
-    own = own_parts(config)
+  if processes.count() == 1 or files.parts > 1:
+    of = bounds(files.parts, num_videos)
+    own = own_parts(files.parts)
     return [(of[k], files.label_path(name, k)) for k in own]
   return [
     (processes.own_share(num_videos), _pieces(files, name)[processes.index()])
@@ -129,8 +117,8 @@ def _pieces(files: Artefacts, name: str) -> list[Path]:
   return [storage.temporary_of(path, f"{i:05d}") for i in numbers]
 
 
-def pieces_to_join(config: Any, files: Artefacts, name: str) -> list[Path]:
+def pieces_to_join(files: Artefacts, name: str) -> list[Path]:
   """The pieces of all processes that process 0 joins, if any."""
-  if processes.count() == 1 or config.data.parts > 1:
+  if processes.count() == 1 or files.parts > 1:
     return []
   return _pieces(files, name)
