@@ -71,7 +71,7 @@ STANDS_FOR = {
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
 
 
 class _ParsedError(Exception):
@@ -108,7 +108,7 @@ def _parse(module: str, arguments: list[str], monkeypatch) -> None:
     "ptlr_jax.workdir.log_followers._is_there", lambda package: True
   )
   with pytest.raises(_ParsedError):
-    importlib.import_module(module).run(["", *arguments])
+    importlib.import_module(module).run_command(["", *arguments])
 
 
 def _check_main(arguments: list[str], monkeypatch) -> None:
@@ -298,7 +298,7 @@ def test_a_command_does_what_it_says(text, place, monkeypatch, capsys):
 # Snippets, by a line of theirs: what they find there, and what has to come.
 SNIPPETS = {
   "found.plot()": (),
-  "model = ptlr_jax.inference.api.load_model(": ("paths",),
+  "model = api.load_model(": ("paths",),
   "with safe_open(": (),
   "result = detection_map(": ("database", "results"),
   'np.savez(f"DIR/': ("outputs",),
@@ -307,7 +307,7 @@ NOT_RUN = {
   "tfds.builder_from_directory": "tests/test_prepare.py reads such a set",
   "extraction.load_towers": "needs weights of I3D; tests/test_extraction.py",
   "tf.train.load_checkpoint": "needs TensorFlow",
-  "weights.load": "needs weights of I3D; tests/test_i3d_weights.py",
+  "weights.load_weights": "needs weights of I3D; tests/test_i3d_weights.py",
   "def jensen_shannon(": "a part of tests/forks/js_consistency/loss.py",
 }
 FORKS = {path.read_text() for path in (ROOT / "tests/forks").rglob("*.py")}
@@ -373,7 +373,7 @@ def test_a_snippet_runs(line, place, monkeypatch):
       for name, entry in given["database"].items()
     }
   if line.startswith("model ="):
-    code = f"import ptlr_jax\n{code}"
+    code = f"from ptlr_jax.inference import api\n{code}"
   exec(compile(code, line, "exec"), {n: given[n] for n in SNIPPETS[line]})
 
 

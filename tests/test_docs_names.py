@@ -168,7 +168,7 @@ def test_a_flag_that_is_named_is_known(page):
     "`detect.mns`",
     "`--config.detect.mns`",
     "`--config.detect.mns=0.5`",
-    "`settings.NONE`",
+    "`config_checks.NONE`",
     "`--no_such_flag`",
     "[a](none.md)",
     "[a](#none)",

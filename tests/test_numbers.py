@@ -108,7 +108,7 @@ def _spoilt(monkeypatch, seed, step):
 
     def at(i):
       batch = batch_at(i)
-      bad = (self.config.seed, i + 1) == (seed, step)
+      bad = (self.settings.seed, i + 1) == (seed, step)
       for x in batch["features"].values():
         x *= np.nan if bad else 1
       return batch

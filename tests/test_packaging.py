@@ -194,3 +194,20 @@ def _libraries() -> Path:
 
 def test_the_folder_of_a_checkout_is_its_own():
   assert config_files.folder() == ROOT / "configs"
+
+
+# What runs elsewhere.
+
+
+def test_the_hooks_have_the_pinned_ruff():
+  hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+  (repository,) = hooks["repos"]
+  pins = (ROOT / "launch" / "requirements-test.txt").read_text().split("\n")
+  assert f"ruff=={repository['rev'].removeprefix('v')}" in pins
+  assert {h["id"] for h in repository["hooks"]} == {"ruff-check", "ruff-format"}
+
+
+def test_the_workflow_runs_the_gate():
+  path = ROOT / ".github" / "workflows" / "test.yml"
+  steps = yaml.safe_load(path.read_text())["jobs"]["test"]["steps"]
+  assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]

@@ -101,10 +101,10 @@ def checkout(tmp_path, monkeypatch):
       monkeypatch.setenv(f"GIT_{who}_{name}", "nobody")
   monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
   root = tmp_path / "checkout"
-  (root / "ptlr_jax").mkdir(parents=True)
-  (root / "ptlr_jax" / "provenance.py").write_text("")
-  file = str(root / "ptlr_jax" / "provenance.py")
-  monkeypatch.setattr(provenance, "__file__", file)
+  file = root / "ptlr_jax" / "workdir" / "provenance.py"
+  file.parent.mkdir(parents=True)
+  file.write_text("")
+  monkeypatch.setattr(provenance, "__file__", str(file))
   for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "first")):
     subprocess.run(["git", "-C", str(root), *command], check=True)
   return root
@@ -117,7 +117,7 @@ def test_the_commit_has_a_plus_once_a_file_of_it_is_changed(checkout):
   (checkout / "new").write_text("not in it")
   provenance.commit.cache_clear()
   assert provenance.commit() == found
-  (checkout / "ptlr_jax" / "provenance.py").write_text("changed")
+  Path(provenance.__file__).write_text("changed")
   provenance.commit.cache_clear()
   assert provenance.commit() == f"{found}+"
 
@@ -125,7 +125,7 @@ def test_the_commit_has_a_plus_once_a_file_of_it_is_changed(checkout):
 def test_outside_a_checkout_of_its_own_there_is_no_commit(
   checkout, monkeypatch
 ):
-  inner = checkout / "vendored" / "ptlr_jax" / "provenance.py"
+  inner = checkout / "vendored" / "ptlr_jax" / "workdir" / "provenance.py"
   monkeypatch.setattr(provenance, "__file__", str(inner))
   inner.parent.mkdir(parents=True)
   assert provenance.commit() is None  # the repository around us

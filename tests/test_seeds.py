@@ -181,7 +181,7 @@ def test_a_seed_that_diverges_is_named_and_leaves_the_others_finished(
 
   def poisoned(self, start):
     batch_at = batches_of(self, start)
-    if (self.config.seed, self.phase.name) != (1, "ots-1"):
+    if (self.settings.seed, self.phase.name) != (1, "ots-1"):
       return batch_at
     return lambda i: {
       k: {s: x * np.nan for s, x in v.items()} if k == "features" else v

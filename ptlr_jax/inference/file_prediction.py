@@ -233,6 +233,6 @@ class _Writer:
     truth = None
     if self._truth is not None:
       truth = self._truth.get(canonical_id(one.video))
-    figure = self._drawing.draw(one, truth)
+    figure = self._drawing.draw_timeline(one, truth)
     path = self._output / f"{one.video}.{self._form}"
-    self._drawing.write(figure, path)
+    self._drawing.write_figure(figure, path)

@@ -104,9 +104,9 @@ class VideoDetections(NamedTuple):
       InputError: matplotlib is not installed.
     """
     timeline = import_timeline()
-    figure = timeline.draw(self, truth, **how)
+    figure = timeline.draw_timeline(self, truth, **how)
     if path is not None:
-      timeline.write(figure, Path(path))
+      timeline.write_figure(figure, Path(path))
     return figure
 
 

@@ -212,8 +212,8 @@ def _figure(
   if not is_test:
     lanes += _label_lanes(run, data, video)
   truth = [(i.start, i.end, data.classes[i.label]) for i in video.instances]
-  drawn = timeline.draw(of, truth or None, lanes=lanes)
-  timeline.write(drawn, output)
+  drawn = timeline.draw_timeline(of, truth or None, lanes=lanes)
+  timeline.write_figure(drawn, output)
   return f"{output}: the timeline of {video.id}"
 
 
