@@ -71,7 +71,7 @@ Step = Callable[[], Any]
 
 
 def batch_of(network: str) -> dict[str, Any]:
-  """A full batch of random features and labels, as `stages` has it."""
+  """A full batch of random features and labels, as `method.stage` has it."""
   rng = np.random.default_rng(0)
   shape = BATCH.value, SEGMENTS.value
   labels = rng.integers(0, CLASSES, BATCH.value)

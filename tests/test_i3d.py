@@ -23,7 +23,7 @@ from i3d_reference import (
   torch,
 )
 
-from ptlr_jax.features import i3d, i3d_checkpoints
+from ptlr_jax.features import i3d, published_names
 
 VIDEOS = Path(__file__).parents[2] / "shared" / "data" / "videos"
 TOLERANCE = 1e-4  # of features, absolute; logits are of the same size
@@ -34,7 +34,7 @@ def _variables(state) -> dict[str, Any]:
   """The variables of the Flax network for a state dict."""
   arrays = {name: value.numpy() for name, value in state.items()}
   return unflatten_dict(
-    i3d_checkpoints.recognised("state", arrays).arrays, sep="/"
+    published_names.recognised("state", arrays).arrays, sep="/"
   )
 
 

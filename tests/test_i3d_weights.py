@@ -12,7 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from i3d_reference import BLOCKS, random_state, torch
 
-from ptlr_jax.features import i3d, i3d_checkpoints, i3d_files, weights
+from ptlr_jax.features import checkpoint_formats, i3d, published_names, weights
 from ptlr_jax.runtime.errors import Damaged, InputError
 
 safetensors: Any = pytest.importorskip(
@@ -180,12 +180,12 @@ def test_a_tensorflow_network_of_more_layers_is_refused(states):
   arrays = _as_tensorflow(states["rgb"])
   name = "RGB/inception_i3d/Mixed_6a/Branch_0/Conv3d_0a_1x1/conv_3d/w"
   arrays[name] = np.zeros((1, 1, 1, 3, 3))
-  _refused(lambda: i3d_checkpoints.recognised("model.ckpt", arrays), name)
+  _refused(lambda: published_names.recognised("model.ckpt", arrays), name)
   del arrays[name]
   name = "RGB/inception_i3d/Mixed_5b/Branch_2/Conv3d_0a_3x3/batch_norm/beta"
   arrays[name.replace("0a_3x3", "0b_3x3")] = arrays.pop(name)
   with pytest.raises(InputError, match="1 are missing") as caught:
-    i3d_checkpoints.recognised("model.ckpt", arrays)
+    published_names.recognised("model.ckpt", arrays)
   assert len(caught.value.lines) == 2
 
 
@@ -296,7 +296,7 @@ def test_another_network_s_names_shapes_and_values_are_told(
   state = dict(states["flow"])
   change(state)
   arrays = {name: value.numpy() for name, value in state.items()}
-  _refused(lambda: i3d_checkpoints.recognised("w.pt", arrays), words, "w.pt")
+  _refused(lambda: published_names.recognised("w.pt", arrays), words, "w.pt")
 
 
 def _saved(value):
@@ -372,11 +372,11 @@ def test_a_tensorflow_checkpoint_is_found_by_any_of_its_names(tmp_path):
   for end in ends:
     Path(f"{prefix}{end}").write_bytes(b"")
   for name in (tmp_path, prefix, *(Path(f"{prefix}{end}") for end in ends)):
-    assert i3d_files.tensorflow_prefix(name) == prefix
-  assert i3d_files.tensorflow_prefix(tmp_path / "other.ckpt") is None
+    assert checkpoint_formats.tensorflow_prefix(name) == prefix
+  assert checkpoint_formats.tensorflow_prefix(tmp_path / "other.ckpt") is None
   (tmp_path / "second.index").write_bytes(b"")
   _refused(
-    lambda: i3d_files.tensorflow_prefix(tmp_path),
+    lambda: checkpoint_formats.tensorflow_prefix(tmp_path),
     "expected one checkpoint, came 2",
     str(prefix),
   )

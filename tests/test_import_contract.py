@@ -33,9 +33,9 @@ ONLY_IN = {
     *("data.tfds.builders", "data.tfds.examples", "data.tfds.prepared"),
   },
   # A checkpoint in their form is read by them, where they are installed.
-  "tensorflow": {"features.i3d_files"},
-  "torch": {"features.i3d_files"},
-  "safetensors": {"features.i3d_files", "inference.model_file"},
+  "tensorflow": {"features.checkpoint_formats"},
+  "torch": {"features.checkpoint_formats"},
+  "safetensors": {"features.checkpoint_formats", "inference.model_file"},
   "matplotlib": {"inference.timeline"},
   "av": {"features.video"},
   "cv2": {"features.optical_flow"},
@@ -164,7 +164,8 @@ def test_the_command_line_and_the_workdir_load_no_jax():
 
 
 def test_the_whole_pipeline_loads_no_tensorflow():
-  loaded = _modules_after("from ptlr_jax.runs import dataset, pipeline")
+  loaded = _modules_after("from ptlr_jax.runs import dataset
+from ptlr_jax.runs import pipeline")
   assert {"jax", "orbax.checkpoint"} <= loaded
   assert not loaded & {"tensorflow", "torch", "clu"}
   assert not loaded & {"grain", "tensorflow_datasets"}

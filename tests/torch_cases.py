@@ -94,7 +94,7 @@ def load(net, state):
 
 
 def batch_of(case, dtype, seed=0):
-  """A batch of `stages`; what lies in padding is no zero."""
+  """A batch of a stage; what lies in padding is no zero."""
   rng = np.random.default_rng(seed)
   shape = len(case.lengths), case.size
   mask = np.arange(case.size) < np.array(case.lengths)[:, None]

@@ -1,4 +1,4 @@
-"""Batches as dicts of NumPy arrays; see `stages` for what they hold."""
+"""Batches as dicts of NumPy arrays; see `method.stage` for what they hold."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple

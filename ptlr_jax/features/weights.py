@@ -24,8 +24,8 @@ from absl import flags
 from flax.traverse_util import unflatten_dict
 
 from ptlr_jax.cli import command_line
-from ptlr_jax.features import i3d_files
-from ptlr_jax.features.i3d_checkpoints import Weights
+from ptlr_jax.features import checkpoint_formats
+from ptlr_jax.features.published_names import Weights
 from ptlr_jax.io import disk_space
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import show
@@ -51,9 +51,9 @@ def load_weights(path: str | os.PathLike[str], stream: str) -> dict[str, Any]:
 
   Raises:
     InputError: they are of the other stream, or cannot be read; see
-      `i3d_files.read_weights`.
+      `checkpoint_formats.read_weights`.
   """
-  weights = i3d_files.read_weights(Path(path))
+  weights = checkpoint_formats.read_weights(Path(path))
   if weights.stream != stream:
     raise InputError(
       f"{path}: expected weights of the {stream} stream, came those of "
@@ -68,7 +68,7 @@ def load_weights(path: str | os.PathLike[str], stream: str) -> dict[str, Any]:
 
 def _sums(path: Path) -> Iterator[tuple[Path, str]]:
   """SHA-256 of what a checkpoint's arrays are in."""
-  prefix = i3d_files.tensorflow_prefix(path)
+  prefix = checkpoint_formats.tensorflow_prefix(path)
   data = [path]
   if prefix:
     data = sorted(prefix.parent.glob(f"{prefix.name}.data-*"))
@@ -79,7 +79,7 @@ def _sums(path: Path) -> Iterator[tuple[Path, str]]:
 
 def convert_weights(source: Path, output: Path | None) -> Weights:
   """Reads, tells what came, and writes it if there is an output."""
-  weights = i3d_files.read_weights(source)
+  weights = checkpoint_formats.read_weights(source)
   sums = list(_sums(source))
   for file, digest in sums:
     as_published = PUBLISHED.get(digest)
@@ -94,7 +94,7 @@ def convert_weights(source: Path, output: Path | None) -> Weights:
   )
   if output:
     try:
-      i3d_files.write_weights(
+      checkpoint_formats.write_weights(
         output,
         weights,
         source=source.name,

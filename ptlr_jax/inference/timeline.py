@@ -44,7 +44,7 @@ _LEFT, _RIGHT, _BETWEEN = 0.92, 0.12, 0.24
 
 Truth = Iterable[Sequence[Any]] | None
 Lane = tuple[str, str, Sequence[Sequence[Any]]]
-Detected: TypeAlias = Any  # that of `detected`, which calls this module
+Detected: TypeAlias = Any  # VideoDetections, which calls this module
 Segment: TypeAlias = Any  # likewise
 
 

@@ -1,6 +1,6 @@
 """The paper's Tables I to VI: their rows, and where each row's figures are.
 
-A row is the line of a run's metrics (`pipeline`); a run is a variant, a delta
+A row is the line of a run's metrics (`runs.pipeline`); a run is a variant, a delta
 of the configuration given, in configs/ablations.
 """
 

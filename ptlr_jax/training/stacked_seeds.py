@@ -14,7 +14,8 @@ import numpy as np
 from ptlr_jax.io import checkpoints
 from ptlr_jax.runtime import processes
 from ptlr_jax.runtime.errors import Diverged
-from ptlr_jax.training.trainer import Start, Trainer
+from ptlr_jax.training.train_loop import Start
+from ptlr_jax.training.trainer import Trainer
 
 
 def train_seeds(trainings: Sequence[Trainer]) -> None:

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptlr_jax.runtime.errors import Diverged
+from ptlr_jax.runtime import processes, signals
+from ptlr_jax.runtime.errors import Diverged, Stopped
+from ptlr_jax.runtime.progress import Progress
 from ptlr_jax.training.train_step import Terms, TrainState
 
 # Updates that may be queued behind the one that runs, unless one takes longer
@@ -62,6 +64,14 @@ def check_state(state: TrainState, step: int) -> None:
     )
 
 
+class Start(NamedTuple):
+  """A state to go on from, and the terms since the last log before it."""
+
+  step: int
+  state: TrainState
+  pending: list[dict[str, Any]]
+
+
 def run_updates(
   state: TrainState,
   step_fn: Callable[..., tuple[TrainState, Terms]],
@@ -110,3 +120,71 @@ def run_updates(
     if stop:
       break
   return state
+
+
+def fit(
+  name: str,
+  step: Callable[..., Any],
+  start: Start,
+  batch_at: Callable[[int], Mapping[str, Any]],
+  *,
+  steps: int,
+  on_log: Callable[[int, dict[str, Any]], None],
+  on_checkpoint: Callable[..., None],
+  place_of: Callable[[int], str],
+  **how: Any,
+) -> TrainState:
+  """`run_updates` under a progress bar, until a signal to any process ends it
+  after an update.
+
+  `place_of(step)` is where that checkpoint is, in words.
+
+  Raises:
+    Diverged: a loss or gradient is not finite.
+    Stopped: a signal asked for it; the message says what is saved, where.
+  """
+  bar = Progress(name, steps, start.step)
+  saved = start.step
+
+  def log(at: int, values: dict[str, Any]) -> None:
+    on_log(at, values)
+    bar.at(at, float(np.mean(values["loss"])))
+
+  def save(at: int, *what: Any) -> None:
+    nonlocal saved
+    on_checkpoint(at, *what)
+    saved = at
+
+  processes.begin_loop(start.step + 1)
+  try:
+    # A signal waits for the end of the update, whose state is saved.
+    with signals.deferred():
+      return run_updates(
+        start.state,
+        step,
+        batch_at,
+        steps=steps,
+        start=start.step,
+        pending=start.pending,
+        on_log=log,
+        on_checkpoint=save,
+        stopping=_stopping,
+        **how,
+      )
+  except Stopped:
+    if not saved:
+      raise
+    raise Stopped(
+      f"{name} is saved at step {saved} in {place_of(saved)}"
+    ) from None
+  finally:
+    bar.close()
+
+
+def _stopping(step: int) -> bool:
+  """Whether training ends after an update, as a signal has asked one of the
+  processes."""
+  stop = processes.stops_after(step, signals.asked())
+  if stop:
+    signals.ask()
+  return stop

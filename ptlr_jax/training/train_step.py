@@ -80,7 +80,7 @@ def update_of(
   The update's own key is `fold_in(key, state.step)`, so that an update is a
   function of (state, batch, key) and resuming is starting later. `terms`
   holds every loss term, their total `loss`, and `grad_norm`. `store` are the
-  features where the batch only says which it wants (`resident`).
+  features where the batch only says which it wants (`training.resident`).
 
   With `parts` above 1 the batch is `split` and its gradient accumulated: of
   the activations, only those of one part are alive at a time.

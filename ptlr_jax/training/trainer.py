@@ -1,6 +1,6 @@
 """A training phase of a run: where it starts, what it sees, what it leaves.
 
-Several runs can take a phase `together`.
+Several runs can take a phase at once, see `stacked_seeds`.
 """
 
 import dataclasses
@@ -17,21 +17,14 @@ from ptlr_jax.data.dataset import Dataset
 from ptlr_jax.io import checkpoints
 from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.method.stage import COMMON
-from ptlr_jax.runtime import processes, signals
-from ptlr_jax.runtime.errors import Diverged, Stopped
-from ptlr_jax.runtime.progress import Progress, say, show
+from ptlr_jax.runtime import processes
+from ptlr_jax.runtime.errors import Diverged
+from ptlr_jax.runtime.progress import say, show
 from ptlr_jax.training import resident, train_loop, train_step
 from ptlr_jax.training.networks import Networks
+from ptlr_jax.training.train_loop import Start
 from ptlr_jax.workdir.artefacts import Artefacts
 from ptlr_jax.workdir.phases import Phase
-
-
-class Start(NamedTuple):
-  """A state to go on from, and the terms since the last log before it."""
-
-  step: int
-  state: train_step.TrainState
-  pending: list[dict[str, Any]]
 
 
 class TrainSettings(NamedTuple):
@@ -270,63 +263,27 @@ class Trainer:
     start: Start,
     batch_at: Callable[[int], Mapping[str, Any]],
     *,
-    on_log: Callable[[int, dict[str, Any]], None],
-    on_checkpoint: Callable[..., None],
     axis: int = 0,
     **how: Any,
   ) -> train_step.TrainState:
-    """`run_updates` with the settings, devices and resident features of this
-    phase, under a progress bar of that name; `axis` is that of the rows."""
+    """`train_loop.fit` with the settings, devices and resident features of this
+    phase, under the name of all who train with it; `axis` is that of the
+    batches' rows."""
     if self.store is not None:
       step = functools.partial(step, store=self.store.features)
-    steps = self.options.steps
-    bar = Progress(name, steps, start.step)
-    saved = start.step
-
-    def told(at: int, values: dict[str, Any]) -> None:
-      on_log(at, values)
-      bar.at(at, float(np.mean(values["loss"])))
-
-    def kept(at: int, *what: Any) -> None:
-      nonlocal saved
-      on_checkpoint(at, *what)
-      saved = at
-
     devices = self.networks.devices
     put = functools.partial(devices.put, common=COMMON, axis=axis)
-    processes.begin_loop(start.step + 1)
-    try:
-      with signals.deferred():
-        return train_loop.run_updates(
-          start.state,
-          step,
-          lambda i: put(batch_at(i)),
-          steps=steps,
-          start=start.step,
-          pending=start.pending,
-          log_every=self.settings.log_every,
-          checkpoint_every=self.settings.checkpoint_every,
-          on_log=told,
-          on_checkpoint=kept,
-          stopping=_stopping,
-          **how,
-        )
-    except Stopped:
-      if not saved:
-        raise
-      where = checkpoints.step_path(self.directory, saved)
-      rest = " and so are the other seeds" if name != self.phase.name else ""
-      raise Stopped(
-        f"{name} is saved at step {saved} in {where}{rest}"
-      ) from None
-    finally:
-      bar.close()
-
-
-def _stopping(step: int) -> bool:
-  """Whether training ends after an update, as a signal has asked one of the
-  processes."""
-  stop = processes.stops_after(step, signals.asked())
-  if stop:
-    signals.ask()
-  return stop
+    others = "" if name == self.phase.name else " and so are the other seeds"
+    return train_loop.fit(
+      name,
+      step,
+      start,
+      lambda i: put(batch_at(i)),
+      steps=self.options.steps,
+      log_every=self.settings.log_every,
+      checkpoint_every=self.settings.checkpoint_every,
+      place_of=lambda at: (
+        f"{checkpoints.step_path(self.directory, at)}{others}"
+      ),
+      **how,
+    )

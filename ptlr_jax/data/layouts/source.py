@@ -10,7 +10,7 @@ from ptlr_jax.data.files.features import STREAMS, Part, halves, measure
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.runtime.errors import InputError
 
-# What the keys of `ReadOptions` may be; `settings` holds configurations to it.
+# What the keys of `ReadOptions` may be; `cli.config_checks` holds to it.
 CHOICES = {
   "video_labels": ("instances", "listed"),
   "streams": ((), ("rgb", "flow"), ("flow", "rgb"), ("rgb",), ("flow",)),

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.features import i3d_checkpoints
-from ptlr_jax.features.i3d_checkpoints import Weights
+from ptlr_jax.features import published_names
+from ptlr_jax.features.published_names import Weights
 from ptlr_jax.io import storage
 from ptlr_jax.runtime.errors import InputError
 
@@ -161,7 +161,7 @@ def _from_safetensors(path: Path) -> Weights:
       f"({_first_line(error)}); convert the weights once more"
     ) from None
   if notes.get("form") != _FORM:
-    return i3d_checkpoints.recognised(str(path), arrays)
+    return published_names.recognised(str(path), arrays)
   if notes.get("version") != _VERSION:
     raise InputError(
       f"{path}: expected weights of version {_VERSION}, came "
@@ -238,9 +238,9 @@ def read_weights(path: Path) -> Weights:
     InputError: there are none, or they are not of an I3D network.
   """
   if prefix := tensorflow_prefix(path):
-    return i3d_checkpoints.recognised(str(prefix), _from_tensorflow(prefix))
+    return published_names.recognised(str(prefix), _from_tensorflow(prefix))
   kind = _kind(path)
   if kind == "safetensors":
     return _from_safetensors(path)
   arrays = _from_torch(path) if kind == "torch" else _from_npz(path)
-  return i3d_checkpoints.recognised(str(path), arrays)
+  return published_names.recognised(str(path), arrays)
