@@ -28,6 +28,12 @@ def _no_test_ends_its_process(monkeypatch):
   monkeypatch.setattr("ptlr_jax.cli.command_line.leave", sys.exit)
 
 
+@pytest.fixture(autouse=True)
+def _no_stop_is_late(monkeypatch):
+  """However slow the machine is, what is stopped ends in its own way."""
+  monkeypatch.setattr("ptlr_jax.runtime.signals.GRACE", 3600.0)
+
+
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
   """Where the runs that tests start keep what they compiled. Each process of

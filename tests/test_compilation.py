@@ -198,7 +198,7 @@ def test_off_keeps_nothing(tmp_path):
 
 
 DAMAGED = """
-import pathlib, random, sys, warnings
+import pathlib, random, sys, warnings, zlib
 import jax
 from ptlr_jax.cli import compile_cache
 
@@ -209,17 +209,26 @@ x = jax.numpy.arange(64.0).reshape(8, 8)
 program = lambda x: (jax.numpy.tanh(x @ x.T) + jax.numpy.sort(x)).sum()
 wanted = float(jax.jit(program)(x))
 (path,) = folder.glob("jit__lambda*-cache")
-whole, noticed = path.read_bytes(), 0
+whole = path.read_bytes()
+
+def content(data):
+  try:
+    return zlib.decompress(data)
+  except zlib.error:
+    return None
+
 for _ in range(40):
   data, at = bytearray(whole), rng.randrange(8 * len(whole))
   data[at // 8] ^= 1 << at % 8
-  path.write_bytes(rng.choice([bytes(data), whole[: at // 8]]))
+  damaged = rng.choice([bytes(data), whole[: at // 8]])
+  path.write_bytes(damaged)
   jax.clear_caches()
   with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     assert float(jax.jit(program)(x)) == wanted
-  noticed += any("Error reading" in str(warning.message) for warning in said)
-print(noticed)
+  told = any("Error reading" in str(warning.message) for warning in said)
+  # A few bits of what is compressed change nothing.
+  assert told or content(damaged) == content(whole) != None, (at, said)
 """
 
 
@@ -233,4 +242,3 @@ def test_a_program_that_was_damaged_is_told_and_compiled_again(tmp_path):
     text=True,
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout == "40\n"

@@ -20,7 +20,7 @@ number, port = map(int, sys.argv[1:])
 with processes.joined(cluster.Place("127.0.0.1", port, 2, number)):
   from ptlr_jax.cli import startup
   from configs import simulated
-  startup.settle(simulated.get_config())
+  startup.settle_jax()
   import jax
   import numpy as np
   from ptlr_jax.runtime import mesh
@@ -72,7 +72,7 @@ def test_rows_lie_in_the_order_of_processes_and_devices():
     )
     for number in range(2)
   ]
-  said = [process.communicate(timeout=120)[1] for process in started]
+  said = [process.communicate(timeout=600)[1] for process in started]
   assert [process.returncode for process in started] == [0, 0], said
 
 

@@ -182,13 +182,20 @@ def test_batches_hold_segments_of_several_videos_and_have_one_shape(videos):
     np.testing.assert_array_equal(features.streams["rgb"], alone.streams["rgb"])
 
 
-def test_a_worker_that_crashes_costs_its_video_alone(videos):
+def test_a_worker_that_crashes_costs_its_video_alone(videos, monkeypatch):
   paths = sorted(videos.iterdir())
-  events = workers.events(paths, ("rgb",), SMALL)
-  found: list = [next(events)]
-  (child,) = workers.multiprocessing.active_children()
-  os.kill(child.pid or 0, signal.SIGKILL)
-  found += list(events)
+  give = workers._Worker.give
+
+  def give_and_kill(self, path):
+    if path == paths[0]:
+      os.kill(self.process.pid, signal.SIGSTOP)
+      os.waitpid(self.process.pid, os.WUNTRACED)
+    give(self, path)
+    if path == paths[0]:
+      self.process.kill()
+
+  monkeypatch.setattr(workers._Worker, "give", give_and_kill)
+  found = list(workers.events(paths, ("rgb",), SMALL))
   failed = [event for event in found if isinstance(event, workers.Failed)]
   assert [event.path for event in failed] == paths[:1]
   assert "SIGKILL" in failed[0].line

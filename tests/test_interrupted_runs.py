@@ -41,7 +41,7 @@ from ptlr_jax.io import checkpoints
 from ptlr_jax.runtime import signals
 from ptlr_jax.training.trainer import Trainer
 
-signals.GRACE = 600
+signals.GRACE = 3600
 calls, save, batches = [], checkpoints.save, Trainer.batches
 
 def counted(*args, **kwargs):
@@ -64,9 +64,8 @@ main.main()
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch):
-  """However slow the machine is, no run is ended without its checkpoint."""
-  monkeypatch.setattr(signals, "GRACE", 600)
+def heedful(monkeypatch):
+  """Signals are heeded, and afterwards as before."""
   monkeypatch.setattr(signals._watch, "asked", None)  # also afterwards
   # What starts tests in the background has it ignored.
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -275,12 +274,14 @@ def test_a_signal_from_outside_ends_a_run_long_before_its_end(tmp_path):
 COMPILING = """
 import os, signal, threading
 from ptlr_jax import main
+from ptlr_jax.runtime import signals
 from ptlr_jax.training import networks
 
+signals.GRACE = 3600
 real = networks.Networks.initial_params
 
 def begin(self, *args):
-  if self._config.seed == 0:
+  if args[0] == "ilg":
     kill = lambda: os.kill(os.getpid(), signal.SIGTERM)
     threading.Timer(0.05, kill).start()
   return real(self, *args)

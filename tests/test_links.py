@@ -11,7 +11,7 @@ import pytest
 
 from ptlr_jax.runtime import links
 
-SECONDS = 60  # for what takes moments
+SECONDS = 600  # for what takes moments; only what hangs needs them
 
 
 @pytest.fixture

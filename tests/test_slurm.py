@@ -101,7 +101,7 @@ class Slurm(NamedTuple):
       dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines.splitlines()
     ]
 
-  def ended(self, job: str, seconds: float = 120) -> dict[str, str]:
+  def ended(self, job: str, seconds: float = 600) -> dict[str, str]:
     """What it says of a job at its end."""
 
     def is_over() -> bool:
@@ -120,7 +120,7 @@ class Slurm(NamedTuple):
   def begun(self, name: str) -> None:
     """Waits until its two tasks run."""
     found = self.directory / name
-    _wait(lambda: len([*found.glob("*.began")]) == 2, 120, f"{name} is waiting")
+    _wait(lambda: len([*found.glob("*.began")]) == 2, 600, f"{name} is waiting")
 
   def environments(self, name: str) -> list[dict[str, str]]:
     """The environments of its tasks, by task."""
@@ -171,7 +171,7 @@ def slurm() -> Iterator[Slurm]:
         pytest.skip(f"SLURM does not start here: {said.read_text().strip()}")
       yield Slurm(conf, directory)
       process.stdin.close()  # and it ends
-      process.wait(120)
+      process.wait(600)
     assert said.read_text() == ""
 
 
@@ -256,7 +256,7 @@ def test_a_job_that_is_cancelled_saves_and_stays_so(slurm, jobs):
   assert (record["JobState"], record["Restarts"]) == ("CANCELLED", "0")
   _wait(
     lambda: list(slurm.notes("cancelled", "saved")) == ["0.0", "1.0"],
-    60,
+    600,
     "the tasks were killed before they had saved",
   )
 
@@ -317,12 +317,12 @@ def test_two_processes_and_a_requeue_end_like_one(slurm, jobs, cache):
     )
     return bool(_read(workdir / "metrics.jsonl"))
 
-  _wait(trains, 300, "no training began")
+  _wait(trains, 1800, "no training began")
   slurm.call("scontrol", "requeue", job)
   alone = slurm.directory / "alone"
   done = tiny_config.start(alone, cache, *SMALL)
   assert done.returncode == 0, done.stderr
-  record = slurm.ended(job, 300)
+  record = slurm.ended(job, 1800)
   assert record["JobState"] == "COMPLETED", _read(f"{workdir}.log")
   assert record["Restarts"] == "1"
   ours, theirs = (

@@ -164,7 +164,6 @@ def test_a_checkpoint_is_written_or_read_to_its_end(
   what, tmp_path, monkeypatch
 ):
   """A signal acts afterwards; orbax knows no exception but its own."""
-  monkeypatch.setattr(signals, "GRACE", 600)
   monkeypatch.setattr(signals._watch, "asked", None)  # also afterwards
   tree = {"w": jnp.ones(3)}
   checkpoints.finish(tmp_path, tree)

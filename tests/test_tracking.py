@@ -198,7 +198,7 @@ def test_the_package_itself_writes_a_run_offline_without_a_word(
     cwd=ROOT,
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=600,
   )
   assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
   runs = sorted((run / "wandb").glob("offline-run-*"))
