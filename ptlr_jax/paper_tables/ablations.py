@@ -1,7 +1,7 @@
 """The paper's Tables I to VI: their rows, and where each row's figures are.
 
-A row is the line of a run's metrics (`runs.pipeline`); a run is a variant, a delta
-of the configuration given, in configs/ablations.
+A row is the line of a run's metrics (`runs.pipeline`); a run is a variant, a
+delta of the configuration given, in configs/ablations.
 """
 
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,7 @@ ROOT/NAME-I3D-JOINTFeatures.npy    object array of N arrays (T, 2 D), rgb first
 ROOT/NAME-Annotations/             videoname.npy, subset.npy, segments.npy, ...
 
 with NAME as Thumos14reduced, ActivityNet1.2 or ActivityNet1.3. The object
-arrays are pickles: see `data.files.pickled` for how they are read without running
-them.
+arrays are pickles, which `data.files.pickled` reads without running them.
 """
 
 from collections.abc import Sequence
