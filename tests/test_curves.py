@@ -134,7 +134,7 @@ def test_what_is_older_than_the_keys_is_of_the_same_run_and_can_be_used():
   assert config_tree.flatten(base.get_config()).keys() >= KEYS
   assert identity.differences(_old(), _config()) == []
   assert identity.config_digest(_old()) == identity.config_digest(_config())
-  config_checks.check_config(_old())
+  config_checks.freeze_config(_old())
   flat = config_tree.flatten(base.get_config())
   assert {k: config_tree.ADDED[k] for k in KEYS} == {k: flat[k] for k in KEYS}
 

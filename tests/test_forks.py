@@ -30,7 +30,7 @@ FORKS = ("js_consistency", "third_network", "attention_cas")
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,7 +99,7 @@ def test_a_fork_changes_nothing_of_the_base_but_what_it_says(fork):
   names = {name for name in names if not name.startswith("dts.")}
   assert "plugins" in names
   assert len(names) <= 4
-  config_checks.check_config(config)
+  config_checks.freeze_config(config)
 
 
 # (a) Jensen-Shannon.
@@ -140,7 +140,7 @@ def test_a_new_loss_is_logged_and_weighed(tmp_path):
 def third(tmp_path_factory):
   """A finished run with three networks."""
   patch = pytest.MonkeyPatch()
-  patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+  patch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
   sizes = {"dts.steps": 6, "dts.batch_size": 4, "dts.model.width": 8}
   sizes |= {"dts.model.layers": 2, "rts.model.branches": 1}
   flags = [f"--config.{key}={x}" for key, x in sizes.items()]
@@ -272,7 +272,7 @@ def test_names_of_plugins_are_refused_without_plugins():
   config.ilg.network = "attention"
   config.ilg.loss.scale_losses = {"js": 1.0}
   with pytest.raises(InputError) as caught:
-    config_checks.check_config(config)
+    config_checks.freeze_config(config)
   keys = {line.partition(":")[0] for line in caught.value.problems}
   assert keys == {
     *("--config.ptlr.networks", "--config.detect.sources"),
@@ -280,16 +280,16 @@ def test_names_of_plugins_are_refused_without_plugins():
   }
   config.plugins = ("tests.forks.third_network.stage",)
   with pytest.raises(InputError, match=r"ptlr\.networks"):  # no config.dts
-    config_checks.check_config(config)
+    config_checks.freeze_config(config)
   config.dts = config.ots.copy_and_resolve_references()
-  config_checks.check_config(config)
+  config_checks.freeze_config(config)
   config.dts.update({"steps": 0, "accumulate": 3})
   with pytest.raises(InputError, match=r"dts\.steps: expected at least 1") as (
     caught
   ):
-    config_checks.check_config(config)
+    config_checks.freeze_config(config)
   assert "dts.accumulate: expected a divisor" in str(caught.value)
   del config.dts.batch_size
   with pytest.raises(InputError, match=r"dts\.batch_size: .* lacks this key"):
-    config_checks.check_config(config)
+    config_checks.freeze_config(config)
   assert "sc" in losses.SCALE_LOSSES

@@ -38,7 +38,7 @@ STAGES = (
 @pytest.fixture(scope="module", autouse=True)
 def _jax_stays_as_it_is():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+    patch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
     yield
 
 
@@ -180,7 +180,7 @@ def test_what_needs_an_ilg_refuses_the_run_in_a_line(folder, tmp_path):
 def test_uniform_sampling_is_refused_beside_them():
   changes = {"ptlr.cas": "DIR", "predict.sampling": "uniform"}
   with pytest.raises(InputError, match=r"predict\.sampling: expected own"):
-    config_checks.check_config(configuration(**changes))
+    config_checks.freeze_config(configuration(**changes))
 
 
 @pytest.mark.parametrize(

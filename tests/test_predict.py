@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

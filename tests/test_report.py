@@ -30,7 +30,7 @@ pytest.importorskip("plotly", reason="pages need plotly")
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+  monkeypatch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
   finished_run(folder / "run")
   shutil.copytree(folder / "run", folder / "looser")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+    patch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
     write(folder / "run", folder / "page.html", "--bootstrap=200")
   return folder
 

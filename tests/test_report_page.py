@@ -28,7 +28,7 @@ def address(tmp_path_factory):
   """The page of a run, as it is opened from the disk."""
   folder = tmp_path_factory.mktemp("page")
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr("ptlr_jax.cli.startup.settle", lambda config: None)
+    patch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
     finished_run(folder / "run")
     write(folder / "run", folder / "page.html", "--bootstrap=20")
   return (folder / "page.html").as_uri()

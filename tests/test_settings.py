@@ -25,13 +25,13 @@ def _with(**changes):
 
 def _problems(**changes):
   with pytest.raises(InputError) as caught:
-    config_checks.check_config(_with(**changes))
+    config_checks.freeze_config(_with(**changes))
   return caught.value.problems
 
 
 def test_the_base_passes():
-  config_checks.check_config(base.get_config())
-  config_checks.check_config(FrozenConfigDict(base.get_config()))
+  config_checks.freeze_config(base.get_config())
+  config_checks.freeze_config(FrozenConfigDict(base.get_config()))
 
 
 @pytest.mark.parametrize("key", config_checks.CHOICES)
@@ -88,7 +88,7 @@ def test_all_problems_come_together():
 
 
 def test_a_source_must_be_trained():
-  config_checks.check_config(_with(ptlr__networks=("ots",)))
+  config_checks.freeze_config(_with(ptlr__networks=("ots",)))
   assert _problems(ptlr__networks=("ots",), detect__sources=("rts",))
 
 
@@ -96,7 +96,7 @@ def test_a_configuration_without_a_key_is_refused_with_its_name():
   config = base.get_config()
   del config.labels.cas
   with pytest.raises(InputError, match=r"--config\.labels\.cas: .* lacks this"):
-    config_checks.check_config(config)
+    config_checks.freeze_config(config)
 
 
 def test_flatten_joins_names_and_makes_tuples():

@@ -18,8 +18,8 @@ from ptlr_jax.cli import startup
 
 assert "jax" not in sys.modules
 config = ConfigDict({"deterministic": %s, "compile_cache": "off"})
-startup.settle(config)
-startup.settle(config)
+startup.settle_jax(config.deterministic, config.compile_cache)
+startup.settle_jax(config.deterministic, config.compile_cache)
 import jax.numpy as jnp
 print(jnp.ones(3).sum(), os.environ.get("XLA_FLAGS"))
 """
