@@ -1,4 +1,8 @@
-"""Interpolated average precision from matches, mAP, and what ties change."""
+"""Interpolated average precision from matches, mAP, and what ties change.
+
+The official code sorts with an unstable sort, so that its own figures depend on
+the processor where scores or overlaps are equal: `find_ties` says by how much.
+"""
 
 import dataclasses
 from collections.abc import Iterator

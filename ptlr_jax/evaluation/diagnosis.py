@@ -1,4 +1,8 @@
-"""Error diagnosis: kinds of false positives, sensitivity of recall (DETAD)."""
+"""Error diagnosis: kinds of false positives, and how well instances are found by
+their length, coverage and number.
+
+Both after DETAD (Alwassel et al., 2018), whose bins the protocols hold.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -11,6 +11,10 @@ outputs for 4 products in place of 6, four for 6 in place of 12. They are
 exact; in float32 the first loses no accuracy to speak of, the second about a
 digit. With stride 2 the outer taps see every other segment, as a filter of two
 taps whose F(2, 2) needs 3 products in place of 4.
+
+`product` is the matrix product with weights. Parameters, activations, gradients
+and losses are float32 in every precision; what differs is what the multipliers
+see. Sums are accumulated in float32.
 """
 
 import functools

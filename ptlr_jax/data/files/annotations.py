@@ -1,4 +1,8 @@
-"""Stretches that show an action in part only, as THUMOS14 lists them."""
+"""What an annotation file says of a video; `label_tables` has CSV.
+
+Every function appends to `problems` what a user has to put right, one line
+each, and goes on without it.
+"""
 
 import dataclasses
 import math
