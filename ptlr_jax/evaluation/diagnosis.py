@@ -1,5 +1,5 @@
-"""Error diagnosis: kinds of false positives, and how well instances are found by
-their length, coverage and number.
+"""Error diagnosis: kinds of false positives, and how well instances are found
+by their length, coverage and number.
 
 Both after DETAD (Alwassel et al., 2018), whose bins the protocols hold.
 """

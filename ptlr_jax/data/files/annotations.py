@@ -12,30 +12,6 @@ from typing import Any
 
 from ptlr_jax.data.files.text import canonical_id, is_name, read_text
 
-Stretches = dict[str, list[tuple[float, float]]]
-
-
-def read_stretches(path: Path, problems: list[str]) -> Stretches:
-  """The rule `ambiguous`: {id: [(start, end)]} of lines "VIDEO start end"."""
-  found: Stretches = {}
-  for number, line in enumerate((read_text(path, problems) or "").split("\n")):
-    cells = line.split()
-    if not cells:
-      continue
-    try:
-      name, start, end = cells[0], *map(float, cells[1:])
-      if not (math.isfinite(start) and start <= end < math.inf):
-        raise ValueError
-    except ValueError:
-      problems.append(
-        f"{path}: line {number + 1}: expected VIDEO START END in seconds, came "
-        f"{line.strip()!r:.60}; correct it"
-      )
-      continue
-    found.setdefault(canonical_id(name), []).append((start, end))
-  return found
-
-
 # What "subset" may call the videos of a split, in lower case.
 SUBSETS = {
   "train": ("train", "training", "validation"),
@@ -195,3 +171,27 @@ def splits_by_subset(
     "train": train.lower() or usual[0],
     "test": test.lower() or usual[1],
   }
+
+
+Stretches = dict[str, list[tuple[float, float]]]
+
+
+def read_stretches(path: Path, problems: list[str]) -> Stretches:
+  """The rule `ambiguous`: {id: [(start, end)]} of lines "VIDEO start end"."""
+  found: Stretches = {}
+  for number, line in enumerate((read_text(path, problems) or "").split("\n")):
+    cells = line.split()
+    if not cells:
+      continue
+    try:
+      name, start, end = cells[0], *map(float, cells[1:])
+      if not (math.isfinite(start) and start <= end < math.inf):
+        raise ValueError
+    except ValueError:
+      problems.append(
+        f"{path}: line {number + 1}: expected VIDEO START END in seconds, came "
+        f"{line.strip()!r:.60}; correct it"
+      )
+      continue
+    found.setdefault(canonical_id(name), []).append((start, end))
+  return found
