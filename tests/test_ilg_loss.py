@@ -190,11 +190,12 @@ def test_every_option_changes_the_loss(change):
 
 
 def test_stop_gradient_changes_the_gradient_alone():
-  params, batch = params_of("ilg"), batch_of()
+  one = (("streams", ("rgb",)), ("loss.alpha", 0.0))
+  params, batch = params_of("ilg", *one), batch_of()
   results = {}
   for value in ("none", "original", "transformed"):
     change = ("loss.consistency_stop_gradient", value)
-    results[value] = gradient_of("ilg", change)(params, batch, KEY)
+    results[value] = gradient_of("ilg", *one, change)(params, batch, KEY)
   terms = {name: leaves(aux) for name, (_, aux) in results.items()}
   for other in ("original", "transformed"):
     np.testing.assert_allclose(terms[other], terms["none"], rtol=1e-6)
