@@ -143,9 +143,9 @@ def stopped(run, monkeypatch):
       return of
 
     with monkeypatch.context() as context:
-      wrapped(context, dataset, "load")
-      wrapped(context, label_quality, "label")
-      wrapped(context, detection, "detect")
+      wrapped(context, dataset, "load_dataset")
+      wrapped(context, label_quality, "tally_labels")
+      wrapped(context, detection, "detect_video")
       context.setattr(trainer.Trainer, "batches", noting)
       status, said, complaint = run(*how)
     assert calls.count(what) >= count
@@ -207,7 +207,7 @@ def test_a_run_that_is_stopped_in_every_phase_ends_with_the_same_bytes(
   whole(tmp_path / "whole")
   directory = tmp_path / "run"
 
-  _, line = stopped("load", 1, signal.SIGTERM, directory)
+  _, line = stopped("load_dataset", 1, signal.SIGTERM, directory)
   assert line == KEPT
   assert not (directory / "checkpoints").exists()
 
@@ -216,7 +216,7 @@ def test_a_run_that_is_stopped_in_every_phase_ends_with_the_same_bytes(
   assert not (directory / "metrics.jsonl").exists()
   assert _pending(directory, "ilg", 2) == 2
 
-  said, line = stopped("label", 1, signal.SIGTERM, directory)
+  said, line = stopped("tally_labels", 1, signal.SIGTERM, directory)
   assert "ilg            goes on from step 2\n" in said
   assert line == KEPT
   assert not (directory / "labels").exists()
@@ -226,7 +226,7 @@ def test_a_run_that_is_stopped_in_every_phase_ends_with_the_same_bytes(
   _assert_saved(line, directory, "ots-1", 4)
   assert _pending(directory, "ots-1", 4) == 1
 
-  said, line = stopped("detect", 3, signal.SIGINT, directory)
+  said, line = stopped("detect_video", 3, signal.SIGINT, directory)
   assert "ots-1          goes on from step 4\n" in said
   assert line == KEPT
   assert not (directory / "detections.json").exists()

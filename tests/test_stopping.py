@@ -149,11 +149,9 @@ def test_runs_go_on_from_the_step_that_they_have_in_common(
   saved, common, monkeypatch
 ):
   monkeypatch.setattr(checkpoints, "sound_steps", lambda directory: directory)
-  config = types.SimpleNamespace(
-    train=types.SimpleNamespace(checkpoint_every=4)
-  )
+  settings = types.SimpleNamespace(checkpoint_every=4)
   trainings = [
-    types.SimpleNamespace(directory=steps, config=config) for steps in saved
+    types.SimpleNamespace(directory=steps, settings=settings) for steps in saved
   ]
   found = stacked_seeds.common_step(trainings)  # type: ignore[arg-type]
   assert found == common
