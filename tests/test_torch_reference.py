@@ -36,6 +36,15 @@ from ptlr_jax.method.registry import STAGES
 from ptlr_jax.training.train_step import adam
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
+
+
+def both(cases, rounded):
+  """Cases in float64, and a few of them in float32, as each shape compiles."""
+  pairs = [(c, "float64") for c in cases]
+  pairs += [(c, "float32") for c in cases if c.size == rounded]
+  return pytest.mark.parametrize(("case", "dtype"), pairs, ids=str)
+
+
 FULL, PADDED = Case(21, (21, 21, 21)), Case(21, (21, 10, 5))
 EVEN, ONE = Case(20, (20, 20)), Case(6, (6,))
 # Few shapes, for each compiles; lengths are even and odd, long and short.
@@ -81,8 +90,7 @@ def own(case, values):
   ]
 
 
-@DTYPES
-@pytest.mark.parametrize("case", ILG_CASES, ids=str)
+@both(ILG_CASES, 21)
 @pytest.mark.usefixtures("precise")
 def test_ilg_is_the_reference(case, dtype):
   state = parameters("ilg", case.streams, dtype)
@@ -117,9 +125,8 @@ def test_ilg_is_the_reference(case, dtype):
       assert_close(predicted["scores"][stream][b], scores, dtype)
 
 
-@DTYPES
 @pytest.mark.parametrize("name", ["ots", "rts"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@both(CASES, 21)
 @pytest.mark.usefixtures("precise")
 def test_ots_and_rts_are_the_reference(name, case, dtype):
   state = parameters(name, case.streams, dtype)
