@@ -164,8 +164,7 @@ def test_the_command_line_and_the_workdir_load_no_jax():
 
 
 def test_the_whole_pipeline_loads_no_tensorflow():
-  loaded = _modules_after("from ptlr_jax.runs import dataset
-from ptlr_jax.runs import pipeline")
+  loaded = _modules_after("from ptlr_jax.runs import dataset, pipeline")
   assert {"jax", "orbax.checkpoint"} <= loaded
   assert not loaded & {"tensorflow", "torch", "clu"}
   assert not loaded & {"grain", "tensorflow_datasets"}
