@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pathlib
 import shutil
 import sys
 import tempfile
@@ -35,10 +36,12 @@ def _no_stop_is_late(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-  """Where the runs that tests start keep what they compiled. Each process of
-  the suite has its own: JAX writes a program in place."""
-  return tmp_path_factory.mktemp("compiled")
+def cache():
+  """Where the runs that tests start, and those in this process, keep what they
+  compiled. Each process of the suite has its own: JAX writes in place."""
+  folder = pathlib.Path(_CACHE, "ptlr_jax", "compiled")
+  folder.mkdir(parents=True, exist_ok=True)
+  return folder
 
 
 # These take longest, and a file's tests stay together: they come first, so that

@@ -295,10 +295,11 @@ main.main()
 """
 
 
-def test_a_process_ends_with_status_1_and_one_line(disk, begin, undisturbed):
+def test_a_process_ends_with_status_1_and_one_line(
+  disk, begin, undisturbed, cache
+):
   moment = "ilg/step-000008"
   code = FULL.format(root=str(disk.root), moment=moment, left=0.1)
-  cache = Path(os.environ["XDG_CACHE_HOME"]) / "ptlr_jax" / "compiled"
   ended = start(disk.workdir, cache, *SMALL, code=code)
   found = refusal(Ended(ended.returncode, ended.stdout, ended.stderr))
   assert found[0] == disk.workdir / "checkpoints" / moment

@@ -69,6 +69,7 @@ def get_config():
   )
   for network in (config.ots, config.rts):
     network.update({"steps": 6, "batch_size": 4, "model": {"width": 8}})
+  config.rts.model.branches = 2
   config.ptlr.update({"stages": 2, "window": 16})
   config.predict.batch_size = 4
   return config
