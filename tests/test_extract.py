@@ -18,7 +18,7 @@ pytest.importorskip("cv2", reason="OpenCV computes flow: the extra video")
 from video_fixture import moving, pattern, write_video
 
 from ptlr_jax import extract, prepare
-from ptlr_jax.features import extraction, listing, output, workers
+from ptlr_jax.features import extraction, listing, options, output, workers
 from ptlr_jax.features.segments import Settings
 from ptlr_jax.io import storage
 from ptlr_jax.runtime.errors import InputError, Stopped
@@ -47,7 +47,7 @@ def _small(monkeypatch):
   monkeypatch.setattr(extraction, "load_towers", fake_towers.load_towers)
   defaults = dataclasses.asdict(SMALL)
   monkeypatch.setattr(
-    extract, "Settings", lambda **given: Settings(**{**defaults, **given})
+    options, "Settings", lambda **given: Settings(**{**defaults, **given})
   )
 
 

@@ -3,8 +3,13 @@ segment sees, crops, batches over videos, processes."""
 
 import dataclasses
 import itertools
+import multiprocessing
+import multiprocessing.reduction
 import os
 import signal
+import struct
+import types
+from typing import Any
 
 import fake_towers
 import numpy as np
@@ -201,6 +206,17 @@ def test_a_worker_that_crashes_costs_its_video_alone(videos, monkeypatch):
   assert "SIGKILL" in failed[0].line
   ended = [event.path for event in found if isinstance(event, workers.Ended)]
   assert ended == paths[1:]
+
+
+def test_a_worker_that_ends_while_it_sends_is_one_that_is_gone():
+  ours, theirs = multiprocessing.Pipe(duplex=False)
+  whole = multiprocessing.reduction.ForkingPickler.dumps(np.zeros(1000))
+  header = struct.pack("!i", len(whole))
+  os.write(theirs.fileno(), header + bytes(whole[:100]))
+  theirs.close()
+  worker: Any = types.SimpleNamespace(pipe=ours)
+  assert workers._received(worker) is None
+  ours.close()
 
 
 def test_no_process_is_left_when_no_more_is_asked(videos):

@@ -20,7 +20,7 @@ from ptlr_jax.io import checkpoints, storage
 from ptlr_jax.runtime import links
 
 CONFIG = ROOT / "tests" / "spread_config.py"
-NETWORKS = ("ilg", "rts-1")
+NETWORKS = ("ilg", "ots-1", "rts-1")
 NEAR = 1e-5  # parameters after 12 updates
 DEADLINE = 3600  # seconds; only what hangs needs them
 

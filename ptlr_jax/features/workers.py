@@ -156,7 +156,7 @@ def _received(worker: _Worker) -> Event | None:
   """The next event of a worker; None where its process is gone."""
   try:
     return worker.pipe.recv()
-  except (EOFError, ConnectionResetError):
+  except (EOFError, OSError):  # OSError: it ended while it sent
     return None
 
 
