@@ -46,8 +46,10 @@ fi
 
 echo "== pytest $*"
 status=0
-# A process a core, a file's tests in one, the longest files first (see
-# tests/conftest.py); -n0 brings all back into one.
-"$python" -m pytest -n auto --maxprocesses=4 --dist loadfile \
+# A process a core and one for when others wait, a file's tests in one, the
+# longest files first (see tests/conftest.py); -n0 brings all back into one.
+cores=$("$python" -c 'import os; print(len(os.sched_getaffinity(0)))' 2>/dev/null ||
+  echo 2) # macOS has no such count
+"$python" -m pytest -n $((cores < 4 ? cores + 1 : 4)) --dist loadfile \
   --no-loadscope-reorder "$@" || status=$?
 exit $((status ? status : ${#failed[@]} > 0))

@@ -16,6 +16,10 @@ QUICK = (
   "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(QUICK))
+# Threads of PyTorch and of NumPy's BLAS would wait for each other, busy, on
+# cores that the other processes of the suite need.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+  os.environ.setdefault(_name, "1")
 
 # The user's own compile cache is not for tests.
 _CACHE = tempfile.mkdtemp(prefix="ptlr_jax-tests-")
