@@ -116,8 +116,9 @@ def test_a_pipe_gets_whole_lines_of_ours_and_nothing_else(run):
   assert not {"\r", "\x1b", "\b"} & set(killed.stdout)
   for line in killed.stdout.splitlines():
     assert LINE.fullmatch(line), line
-  begins = [line.split()[0] for line in killed.stdout.splitlines()]
-  assert begins == ["6", "ilg", "labels-0"]
+  begins = dict.fromkeys(x.split()[0] for x in killed.stdout.splitlines())
+  # A phase that takes long has a line now and then.
+  assert [x for x in begins if x != "ots-1"] == ["6", "ilg", "labels-0"]
 
 
 def test_a_terminal_gets_bars_and_lines_of_ours_and_nothing_else(run):
