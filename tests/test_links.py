@@ -1,17 +1,33 @@
 """Connections between processes: messages, strangers, a relay."""
 
 import contextlib
+import gc
 import itertools
 import json
 import socket
 import struct
 import threading
+import warnings
 
 import pytest
 
 from ptlr_jax.runtime import links
 
 SECONDS = 600  # for what takes moments; only what hangs needs them
+
+
+# A relay keeps its sockets until the process ends, and when they are collected
+# is chance.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected():
+  """Nothing of these tests is collected, and told, in those of another file."""
+  yield
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", ResourceWarning)
+    gc.collect()
 
 
 @pytest.fixture

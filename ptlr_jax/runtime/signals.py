@@ -63,7 +63,13 @@ def _is_collecting(frame: types.FrameType | None) -> bool:
   return False
 
 
+_leaving = threading.RLock()  # never given back
+
+
 def _leave(number: int, said: str) -> None:
+  """Ends the process; of the two threads that may, the first."""
+  while not _leaving.acquire(blocking=False):
+    time.sleep(1)
   line = f"ptlr_jax: {said}; the same command goes on from what was saved\n"
   processes.tell_end(said, 128 + number)
   os.write(2, line.encode())
