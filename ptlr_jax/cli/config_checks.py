@@ -17,7 +17,7 @@ from ptlr_jax.runtime.errors import InputError
 NETWORKS = ("ilg", "ots", "rts")
 # Where a plugin may add to what there is to choose from: only it knows names.
 _OPEN = ("ilg.network",)
-# As models.convolution and models.products have them, which import JAX.
+# As `models.convolution` has them, which imports JAX.
 _CONVOLUTIONS = ("auto", "direct", "winograd2", "winograd4")
 _PRECISIONS = ("float32", "tf32", "bf16")
 _CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")

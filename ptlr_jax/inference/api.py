@@ -95,7 +95,7 @@ def _predict(
       "expected features (rgb= and flow=, or features=) or video=, came none"
     )
   if not isinstance(model, Model):
-    model = run_model.open_model(Path(model).expanduser())
+    model = load_model(model)
   many = [_is_many(x) for x in wanted.values()]
   sources = {name: _sources(name, x) for name, x in wanted.items()}
   videos = sources.pop("video", [])
