@@ -123,7 +123,9 @@ class Group:
     os._exit(status)
 
   def tell_end(self, why: str, status: int) -> None:
-    """Tells the others that this process ends, and why."""
+    """Tells the others that this process ends, and why; that they end after it
+    is no news."""
+    self.over = True
     for link in self.links.values():
       link.send({"kind": "ended", "why": why, "status": status})
 

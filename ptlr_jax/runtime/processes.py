@@ -151,7 +151,6 @@ def joined(place: Place | None) -> Iterator[None]:
       # A collective of XLA fails as soon as another process is gone; the line
       # that says so comes by the link and ends us here.
       time.sleep(VERDICT)
-    group.over = True
     _tell(group, error)
     raise
   finally:
