@@ -4,6 +4,7 @@ results, also where a process ends in between and others go on."""
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -171,12 +172,27 @@ def test_two_processes_come_to_what_one_does(pair, alone):
   assert names == {f"labels-0-{k:05d}-of-00004.npz" for k in range(4)}
 
 
-def test_eight_devices_come_to_what_one_does_and_twice_to_the_same_bits(
-  alone, tmp_path, cache
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory, cache):
+  """The run of eight devices of one process."""
+  workdir = tmp_path_factory.mktemp("eight") / "run"
+  return _run(workdir, cache, devices=8)
+
+
+def test_eight_devices_come_to_what_one_does(eight, alone):
+  _assert_alike(eight, alone)
+
+
+def test_eight_devices_train_a_network_twice_to_the_same_bits(
+  eight, tmp_path, cache
 ):
-  once = _run(tmp_path / "once", cache, devices=8)
-  _assert_alike(once, alone)
-  _assert_same_bits(_run(tmp_path / "twice", cache, devices=8), once)
+  again = shutil.copytree(eight, tmp_path / "again")
+  shutil.rmtree(again / "checkpoints" / "rts-1")
+  made_of_it = [*(again / "labels").glob("labels-1-rts*")]
+  assert len(made_of_it) == 4
+  for path in (*made_of_it, again / "detections.json", again / "metrics.json"):
+    path.unlink()
+  _assert_same_bits(_run(again, cache, devices=8), eight)
 
 
 def _stop(workdir, cache, which, number, phase):
@@ -204,21 +220,29 @@ def _assert_stopped(ended, workdir):
   assert not (workdir / ".lock").exists()
 
 
-def test_a_signal_to_one_and_the_death_of_process_0_leave_no_trace(
-  pair, tmp_path, cache
-):
-  _assert_stopped(_stop(tmp_path, cache, 1, signal.SIGTERM, "ilg"), tmp_path)
-  killed = _stop(tmp_path, cache, 0, signal.SIGKILL, "rts-1")
-  _assert_left(killed, 0, tmp_path, "rts-1")
-  _assert_same_bits(_run(tmp_path, cache, processes=2), pair)
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory, cache):
+  """What two processes leave of which one gets a signal in the first phase,
+  then process 0 is killed in the last."""
+  workdir = tmp_path_factory.mktemp("killed") / "run"
+  _assert_stopped(_stop(workdir, cache, 1, signal.SIGTERM, "ilg"), workdir)
+  ended = _stop(workdir, cache, 0, signal.SIGKILL, "rts-1")
+  _assert_left(ended, 0, workdir, "rts-1")
+  return workdir
 
 
-def test_where_process_1_is_killed_eight_devices_of_one_process_go_on(
-  alone, tmp_path, cache
+def test_a_signal_and_the_death_of_process_0_leave_no_trace(
+  killed, pair, tmp_path, cache
 ):
-  killed = _stop(tmp_path, cache, 1, signal.SIGKILL, "ilg")
-  _assert_left(killed, 1, tmp_path, "ilg")
-  _assert_alike(_run(tmp_path, cache, devices=8), alone)
+  workdir = shutil.copytree(killed, tmp_path / "run")
+  _assert_same_bits(_run(workdir, cache, processes=2), pair)
+
+
+def test_where_processes_were_killed_eight_devices_of_one_go_on(
+  killed, alone, tmp_path, cache
+):
+  workdir = shutil.copytree(killed, tmp_path / "run")
+  _assert_alike(_run(workdir, cache, devices=8), alone)
 
 
 def test_what_cannot_be_spread_is_a_line(tmp_path, cache):

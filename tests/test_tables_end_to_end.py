@@ -135,7 +135,9 @@ def test_more_seeds_run_what_is_missing_and_are_compared(
 def test_killed_in_a_run_it_ends_with_the_same_tables(
   finished, cache, tmp_path
 ):
-  directory = tmp_path / "killed"
+  directory = shutil.copytree(finished[0], tmp_path / "killed")
+  shutil.rmtree(directory / "seed-0" / "ilg_without_tm")
+  shutil.rmtree(directory / "tables")
   code = KILLED.format(moment="labels-0.npz").replace(
     "main.main()", "from ptlr_jax import tables; tables.main()"
   )
