@@ -70,6 +70,10 @@ def scale_transform(
   return _read_and_gather(x, position, mask, most), mask
 
 
+# Indexes over time that the caller keeps within the sequence.
+_take = functools.partial(jnp.take_along_axis, axis=1, mode="promise_in_bounds")
+
+
 def _read_at(x: jax.Array, position: jax.Array, mask: jax.Array) -> jax.Array:
   """x between its segments. f32[B,T,D], f32[B,S], bool[B,S] -> f32[B,S,D].
 
@@ -79,8 +83,8 @@ def _read_at(x: jax.Array, position: jax.Array, mask: jax.Array) -> jax.Array:
   # At the last valid segment the weight is 0, so that padding is not read.
   weight = (position - low).astype(x.dtype)[..., None]
   high = low + (weight[..., 0] > 0)
-  at_low = jnp.take_along_axis(x, low[..., None], axis=1)
-  at_high = jnp.take_along_axis(x, high[..., None], axis=1)
+  at_low = _take(x, low[..., None])
+  at_high = _take(x, high[..., None])
   value = at_low + weight * (at_high - at_low)
   return jnp.where(mask[..., None], value, 0)
 
@@ -111,10 +115,10 @@ def _backward(most: int, saved: Any, g: jax.Array):
   total = jnp.zeros((), g.dtype)
   for i in range(most):
     reader = jnp.minimum(first + i, position.shape[1] - 1)
-    away = jnp.abs(jnp.take_along_axis(position, reader, 1) - segment)
+    away = jnp.abs(_take(position, reader) - segment)
     weight = jnp.where(first + i < position.shape[1], 1 - away, 0)
     weight = jnp.maximum(weight, 0).astype(g.dtype)[..., None]
-    total += weight * jnp.take_along_axis(g, reader[..., None], 1)
+    total += weight * _take(g, reader[..., None])
   return total, None, None
 
 
