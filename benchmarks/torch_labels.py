@@ -22,6 +22,17 @@ def label_cas(logits: Mapping[str, Tensor]) -> Tensor:
   else:
     rgb, flow = logits["rgb"].softmax(dim=0), logits["flow"].softmax(dim=0)
     cas = (rgb + 1.5 * flow) / 2.5
+  return stretched(cas)
+
+
+def summed_cas(logits: Mapping[str, Tensor]) -> Tensor:
+  """The same with each stream's own min-max, and 1 : 1.5 as a plain sum."""
+  rgb, flow = (stretched(logits[s].softmax(dim=0)) for s in ("rgb", "flow"))
+  return rgb + 1.5 * flow
+
+
+def stretched(cas: Tensor) -> Tensor:
+  """Min-max of each class over time: [C + 1, T] -> [C + 1, T]."""
   low = cas.min(dim=1, keepdim=True).values
   high = cas.max(dim=1, keepdim=True).values
   span = (high - low).clamp(min=1e-12)  # a constant class has no contrast
@@ -69,3 +80,12 @@ def keep_empty(
 ) -> tuple[Tensor, Tensor]:
   """The new labels, or the old where the new have no action frame."""
   return new if new[0][:-1].any() else old
+
+
+def expand(
+  old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+  """The old labels, and of the new those of frames without an old one."""
+  (labels, selected), (found, chosen) = old, new
+  joins = chosen & ~selected
+  return labels + found * joins, selected | joins

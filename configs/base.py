@@ -158,7 +158,10 @@ def get_config() -> ConfigDict:
 
   config.labels = ConfigDict(
     {
-      "cas": "softmax_minmax",  # or minmax, raw_minmax, softmax, raw
+      # Or softmax_stream_minmax, minmax, raw_minmax, softmax, raw:
+      # method/cas_space.py.
+      "cas": "softmax_minmax",
+      "fusion": "average",  # or sum, of the streams by their weights
       "network_cas": "probability",  # or minmax, of OTS and RTS
       "high": 0.7,
       "low": 0.1,
@@ -166,7 +169,7 @@ def get_config() -> ConfigDict:
       "background_sum": "own",  # over the classes of class_filter, or all
       "several": "highest",  # or multi_hot, where two classes pass
       "keep_empty": True,  # no action frame left: keep the labels before
-      "update_rule": "replace",  # or merge
+      "update_rule": "replace",  # or merge; expand: old labels stay
     }
   )
 
@@ -175,6 +178,7 @@ def get_config() -> ConfigDict:
       "stages": 3,
       "thresholds": (0.7, 0.65, 0.6, 0.55),  # theta_p of each stage
       "networks": ("ots", "rts"),
+      "sampling": "own",  # own length, or uniform: ilg.segments of a video
       "window": 750,  # longer videos train on a random run; 0: whole
       # A batch's videos lie one after the other; False: each padded to the
       # longest, which is the same up to rounding, and slower.

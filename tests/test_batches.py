@@ -107,6 +107,28 @@ def test_labelled_windows_keep_targets_with_their_features():
   assert {start for n, start in starts if n == 1} == {0}
 
 
+@pytest.mark.parametrize("window", [0, 16])
+def test_labelled_videos_can_be_sampled_uniformly(window):
+  labels = [_labels(video) for video in VIDEOS]
+  at = batches.labelled_batches(
+    VIDEOS, labels, 6, window=window, align=4, segments=24, **DRAWN
+  )
+  for i in range(10):
+    batch = at(i)
+    assert batch["mask"].shape == (6, window or 24)
+    for row in range(6):
+      rgb = batch["features"]["rgb"][row, batch["mask"][row], 0].astype(int)
+      n, t = rgb[0] // 1000, rgb % 1000
+      length = LENGTHS[n - 1]
+      sampled = [i * length // 24 for i in range(24)]
+      starts = (0, 4, 8) if window else (0,)
+      assert t.tolist() in [sampled[k:][: window or 24] for k in starts]
+      targets, selected = labels[n - 1]
+      valid = batch["mask"][row]
+      np.testing.assert_array_equal(batch["targets"][row, valid], targets[t])
+      np.testing.assert_array_equal(batch["selected"][row, valid], selected[t])
+
+
 def test_padding_is_empty_and_never_selected():
   labels = [_labels(video) for video in VIDEOS]
   at = batches.labelled_batches(VIDEOS, labels, 6, window=0, align=4, **DRAWN)

@@ -120,6 +120,7 @@ def test_refine_follows_the_options():
     [[A, BG], [B, BG]],
     0,
   )
+  assert refine(0.3, update_rule="expand") == ([[A, A], [B, BG]], 0)
   both = [1, 1, 0]
   assert refine(0.3, several="multi_hot") == ([[A, BG], [both, BG]], 0)
   assert refine(0.3) == ([[A, BG], [A, BG]], 0)

@@ -49,6 +49,12 @@ EVERYTHING = {"ilg", "labels-0", "detections/ilg"} | STAGE_1 | STAGE_2
     ({"ilg__loss__alpha": 0.0}, EVERYTHING),
     ({"fusion__flow": 2.0}, EVERYTHING - {"ilg"}),
     ({"labels__high": 0.8}, EVERYTHING - {"ilg", "detections/ilg"}),
+    ({"labels__fusion": "sum"}, EVERYTHING - {"ilg", "detections/ilg"}),
+    (
+      {"labels__update_rule": "expand"},
+      (STAGE_1 | STAGE_2) - {"ots-1"},
+    ),
+    ({"ptlr__sampling": "uniform"}, STAGE_1 | STAGE_2),
     ({"ots__steps": 7}, STAGE_1 | STAGE_2),
     # RTS changes what it says; OTS of stage 1 came before it.
     (
@@ -65,6 +71,21 @@ EVERYTHING = {"ilg", "labels-0", "detections/ilg"} | STAGE_1 | STAGE_2
 )
 def test_a_setting_makes_anew_what_hangs_on_it(changes, anew):
   assert _changed(**changes) == anew
+
+
+@pytest.mark.parametrize(
+  ("predict", "ptlr", "expected"),
+  [
+    ("own", "own", (0, 0)),
+    ("own", "uniform", (0, 16)),
+    ("uniform", "own", (16, 16)),
+    ("uniform", "uniform", (16, 16)),
+  ],
+)
+def test_a_network_is_asked_at_its_sampling(predict, ptlr, expected):
+  config = _config(predict__sampling=predict, ptlr__sampling=ptlr)
+  found = [phases.sampled_segments(config, net) for net in ("ilg", "rts")]
+  assert tuple(found) == expected
 
 
 def test_every_phase_but_detection_and_evaluation_has_a_fingerprint():

@@ -141,6 +141,7 @@ def test_an_earlier_stage_can_be_had(run, tmp_path):
       "detect.class_scores": "ptlr",
       "detect.sources": ("ots", "rts", "ilg"),
       "ilg.streams": ("fused",),
+      "ptlr.sampling": "uniform",
     },
   ],
 )

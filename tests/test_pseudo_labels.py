@@ -156,8 +156,16 @@ def test_update_merges():
   assert_labels(got, A, A, BG, B)
 
 
+def test_update_expands():
+  """A labelled frame keeps its label; what is new joins."""
+  old, new = labels_of(A, BG, NONE, B), labels_of(NONE, A, BG, A)
+  got = pl.update(old, new, keep_empty=True, rule="expand")
+  assert_labels(got, A, BG, BG, B)
+
+
 @pytest.mark.parametrize(
-  ("rule", "without"), [("replace", (BG, NONE)), ("merge", (BG, BG))]
+  ("rule", "without"),
+  [("replace", (BG, NONE)), ("merge", (BG, BG)), ("expand", (A, BG))],
 )
 def test_update_keeps_the_old_labels_of_a_video_left_without_action(
   rule, without
@@ -237,6 +245,8 @@ WEIGHTS = {"rgb": 1.0, "flow": 1.5, "fused": 1.0}
     ("softmax_minmax", [[0, 1], [1, 0]]),
     # Class 0 is 1, 0 in rgb and 0, 1 in flow; class 1 is constant.
     ("minmax", [[0.4, 0], [0.6, 0]]),
+    # Class 0 the same, class 1 the other way round.
+    ("softmax_stream_minmax", [[0.4, 0.6], [0.6, 0.4]]),
     ("raw", [[0.4 * LN3, 0], [0.6 * LN3, 0]]),
   ],
 )
@@ -245,8 +255,16 @@ def test_fused_cas_by_hand(space, expected):
   np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-def test_a_single_stream_is_fused_with_itself():
-  got = cas_space.fused_cas({"fused": LOGITS["rgb"]}, WEIGHTS, "softmax")
+def test_streams_can_be_summed():
+  space = "softmax_stream_minmax"
+  got = cas_space.fused_cas(LOGITS, WEIGHTS, space, normalise=False)
+  np.testing.assert_allclose(got, [[1, 1.5], [1.5, 1]], atol=1e-12)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_a_single_stream_is_fused_with_itself(normalise):
+  logits = {"fused": LOGITS["rgb"]}
+  got = cas_space.fused_cas(logits, WEIGHTS, "softmax", normalise)
   np.testing.assert_allclose(got, [[0.75, 0.25], [0.5, 0.5]])
 
 
@@ -260,9 +278,9 @@ def test_softmax_of_huge_logits_is_finite():
 
 
 def test_unknown_choices_are_refused():
-  with pytest.raises(ValueError, match=r"softmax or raw, got 'x'"):
+  with pytest.raises(ValueError, match=r"softmax, raw, got 'x'"):
     cas_space.fused_cas(LOGITS, WEIGHTS, "x")
   with pytest.raises(ValueError, match=r"highest or multi_hot, got 'x'"):
     pl.initial_labels(CAS, BOTH, several="x")
-  with pytest.raises(ValueError, match=r"replace or merge, got 'x'"):
+  with pytest.raises(ValueError, match=r"merge, expand, got 'x'"):
     pl.update(labels_of(A), labels_of(A), keep_empty=True, rule="x")

@@ -147,8 +147,9 @@ def _assert_same(ours, theirs):
   assert ours.selected.tolist() == selected.tolist()
 
 
-def _initial(videos):
+def _initial(videos, **changes):
   config = base.get_config()
+  config.labels.update(changes)
   allowed = pseudo_labels.allowed_classes([v for v, _ in videos], C, True)
   outputs = [{"logits": logits} for _, logits in videos]
   labels = label_phases.initial_labels(
@@ -172,9 +173,23 @@ def test_initial_labels_follow_the_same_rule(streams):
   assert (counts > 50).all()
 
 
+def test_labels_of_summed_streams_follow_the_same_rule():
+  videos = list(_videos(np.random.default_rng(2)))
+  changes = {"cas": "softmax_stream_minmax", "fusion": "sum"}
+  labels, allowed = _initial(videos, **changes)
+  for got, own, (_, logits) in zip(labels, allowed, videos, strict=True):
+    cas = torch_labels.summed_cas(_cas(logits))
+    own = torch.from_numpy(own)
+    _assert_same(got, torch_labels.initial_labels(cas, own, 0.7, 0.1))
+  counts = np.sum([got.labels.sum(0) for got in labels], axis=0)
+  assert (counts > 50).all()
+
+
+@pytest.mark.parametrize("rule", ["replace", "expand"])
 @pytest.mark.parametrize("theta", base.get_config().ptlr.thresholds)
-def test_refined_labels_follow_the_same_rule(theta):
+def test_refined_labels_follow_the_same_rule(theta, rule):
   config = base.get_config()
+  config.labels.update_rule = rule
   videos = list(_videos(np.random.default_rng(1)))
   old, allowed = _initial(videos)
   logits = [x["rgb"] for _, x in videos]
@@ -190,6 +205,8 @@ def test_refined_labels_follow_the_same_rule(theta):
     )
     theirs = torch_labels.keep_empty(new, _torch(before))
     stayed += theirs is not new
+    if theirs is new and rule == "expand":
+      theirs = torch_labels.expand(_torch(before), new)
     _assert_same(got, theirs)
   assert kept == stayed > 10
   counts = np.sum([got.labels.sum(0) for got in labels], axis=0)

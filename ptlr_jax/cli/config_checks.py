@@ -11,6 +11,8 @@ from ptlr_jax.evaluation.ambiguity import RULES
 from ptlr_jax.evaluation.protocols import PROTOCOLS
 from ptlr_jax.localization.interpolation import GRIDS
 from ptlr_jax.localization.proposals import CONTRASTS, RINGS
+from ptlr_jax.method.cas_space import SPACES
+from ptlr_jax.method.pseudo_labels import UPDATE_RULES
 from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 
@@ -20,7 +22,6 @@ _OPEN = ("ilg.network",)
 # As `models.convolution` has them, which imports JAX.
 _CONVOLUTIONS = ("auto", "direct", "winograd2", "winograd4")
 _PRECISIONS = ("float32", "tf32", "bf16")
-_CAS_SPACES = ("softmax_minmax", "minmax", "raw_minmax", "softmax", "raw")
 
 # What `config.compat` switches at once, and what the code of that name does
 # there; each is a key of its own.
@@ -59,17 +60,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "ilg.loss.consistency_reduce": ("mean", "sum"),
   "ilg.loss.consistency_stop_gradient": ("none", "original", "transformed"),
   "ptlr.cas_values": ("probability", "logit"),
-  "labels.cas": _CAS_SPACES,
+  "ptlr.sampling": ("own", "uniform"),
+  "labels.cas": tuple(SPACES),
+  "labels.fusion": ("average", "sum"),
   "labels.background_sum": ("own", "all"),
   "labels.several": ("highest", "multi_hot"),
-  "labels.update_rule": ("replace", "merge"),
+  "labels.update_rule": UPDATE_RULES,
   "labels.network_cas": ("probability", "minmax"),
   "ots.loss_average": ("batch", "video"),
   "rts.loss_average": ("batch", "video"),
   "rts.upsampling": ("copy", "nearest", "linear"),
   "rts.average": ("probability", "logit"),
   "predict.sampling": ("own", "uniform"),
-  "detect.ilg_cas": (*_CAS_SPACES, "relu_minmax"),
+  "detect.ilg_cas": tuple(SPACES),
   "detect.class_scores": ("ilg", "ptlr"),
   "detect.cas": ("probability", "minmax", "logit_minmax"),
   "detect.contrast": CONTRASTS,

@@ -165,12 +165,14 @@ def labelled_batches(
   packed_rows: int = 0,
   parts: int = 1,
   share: tuple[int, int] = (0, 1),
+  segments: int = 0,
 ) -> Callable[[int], Batch]:
   """The function from an update's number to its batch, for OTS and RTS.
 
   Features with their pseudo labels: targets, selected, and the video and the
-  number of each segment. Videos longer than `window` segments come as a random
-  run of that length which starts at a multiple of `align`. They lie in
+  number of each segment. Videos come at their own length, or uniformly sampled
+  at `segments`; those longer than `window` segments as a random run of that
+  length which starts at a multiple of `align`. They lie in
   `packed_rows` rows of the whole batch, see `packing`, or for 0 each in its
   own. A segment's number counts the segments of the batch, video after video,
   however they lie. `first`, `parts` and `share` as for `ilg_batches`; a process
@@ -180,19 +182,24 @@ def labelled_batches(
 
   def batch_at(i: int) -> Batch:
     drawn = _update(videos, batch_size, i, **how)
-    windows = [
-      sampling.draw_window(video.num_segments, window, align, drawn.rng)
+    sampled = [
+      sampling.sampled_indexes(video.num_segments, segments)
       for video in drawn.videos
     ]
-    indexes = [np.arange(w.start, w.stop) for w in windows]
+    indexes = [
+      index[sampling.draw_window(len(index), window, align, drawn.rng)]
+      for index in sampled
+    ]
     lengths = list(map(len, indexes))
     whole = layout_of(lengths, window, align, packed_rows, share[1])
     layout = whole.share(*share)
     batch = drawn.batch(indexes, layout, first)
-    cut = [(labels[drawn.order[i]], windows[i]) for i in drawn.own]
-    targets = layout.laid([target[w] for (target, _), w in cut])
+    cut = [(labels[drawn.order[i]], indexes[i]) for i in drawn.own]
+    targets = layout.laid([target[index] for (target, _), index in cut])
     batch["targets"] = targets.astype(np.float32)
-    batch["selected"] = layout.laid([chosen[w] for (_, chosen), w in cut])
+    batch["selected"] = layout.laid(
+      [chosen[index] for (_, chosen), index in cut]
+    )
     ends = np.cumsum(lengths)
     numbers = [np.arange(ends[i] - lengths[i], ends[i]) for i in drawn.own]
     batch["number"] = layout.laid(numbers).astype(np.int32)
@@ -242,9 +249,7 @@ def prediction_batches(
       full = part + part[-1:] * (batch_size - len(part))
       chosen = [videos[i] for i in full]
       indexes = [
-        sampling.uniform_indexes(video.num_segments, segments)
-        if segments
-        else np.arange(video.num_segments)
+        sampling.sampled_indexes(video.num_segments, segments)
         for video in chosen
       ]
       yield part, gathered_batch(chosen, indexes, own_rows(len(chosen), size))

@@ -78,6 +78,11 @@ def uniform_indexes(length: int, count: int) -> np.ndarray:
   return np.arange(count) * length // count
 
 
+def sampled_indexes(length: int, count: int) -> np.ndarray:
+  """`uniform_indexes`, or for a `count` of 0 every segment. -> i64[n]."""
+  return uniform_indexes(length, count) if count else np.arange(length)
+
+
 def padded_length(length: int, smallest: int = 16, parts: int = 2) -> int:
   """The next of a few lengths, to bound compilations.
 

@@ -13,6 +13,7 @@ from ptlr_jax.inference.video_detections import Segment, VideoDetections
 from ptlr_jax.localization import detection
 from ptlr_jax.method import cas_space
 from ptlr_jax.training import prediction
+from ptlr_jax.workdir import phases
 
 
 def _segment(one: dict[str, Any]) -> Segment:
@@ -40,14 +41,13 @@ class Predictor:
     self, network: str, videos: Sequence[Video], leave_out: tuple[str, ...] = ()
   ) -> list[dict[str, Any]]:
     config = self.model.config
-    uniform = config.predict.sampling == "uniform"
     return prediction.predict_videos(
       cached_stage(network, len(self.model.classes), config[network]),
       self._params[network],
       videos,
       batch_size=self._batch_size,
-      segments=config.ilg.segments if uniform else 0,
-      read_back=False,
+      segments=phases.sampled_segments(config, network),
+      read_back=config.predict.sampling == "own",
       leave_out=leave_out,
     )
 

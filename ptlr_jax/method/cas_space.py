@@ -29,15 +29,18 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fuse(
-  values: Mapping[str, np.ndarray], weights: Mapping[str, float]
+  values: Mapping[str, np.ndarray],
+  weights: Mapping[str, float],
+  normalise: bool = True,
 ) -> np.ndarray:
-  """Weighted average over the streams (1 : 1.5 in the paper, Sec. III-C).
+  """Weighted average over the streams (1 : 1.5 in the paper, Sec. III-C), or
+  where not to `normalise` their weighted sum.
 
   A lone stream needs no weight.
   """
   if len(values) == 1:
     return next(iter(values.values()))
-  total = sum(weights[name] for name in values)
+  total = sum(weights[name] for name in values) if normalise else 1
   return np.sum([weights[n] * v for n, v in values.items()], axis=0) / total
 
 
@@ -45,33 +48,44 @@ class Probabilities(dict[str, np.ndarray]):
   """Probabilities where logits are expected: they are their own softmax."""
 
 
+def _same(cas: np.ndarray) -> np.ndarray:
+  return cas
+
+
+# {space: (whether softmax comes first, what is done with each stream, and with
+# what is fused)}.
+SPACES = {
+  "softmax_minmax": (True, _same, minmax),
+  "softmax_stream_minmax": (True, minmax, _same),
+  "minmax": (False, minmax, _same),
+  "raw_minmax": (False, _same, minmax),
+  "relu_minmax": (False, _same, relu_minmax),
+  "softmax": (True, _same, _same),
+  "raw": (False, _same, _same),
+}
+
+
 def fused_cas(
-  logits: Mapping[str, np.ndarray], weights: Mapping[str, float], space: str
+  logits: Mapping[str, np.ndarray],
+  weights: Mapping[str, float],
+  space: str,
+  normalise: bool = True,
 ) -> np.ndarray:
   """The ILG's CAS A before its thresholds. {stream: f[T,C+1]} -> f[T,C+1].
 
   softmax_minmax: softmax of each stream, fused, then min-max over time.
+  softmax_stream_minmax: softmax and min-max of each stream, then fused.
   minmax: min-max of each stream's logits, fused. raw_minmax: logits fused,
   then min-max. relu_minmax: the same with BaSNet-pytorch's min-max.
-  softmax, raw: only fused.
+  softmax, raw: only fused. `normalise` as for `fuse`.
   """
-  if isinstance(logits, Probabilities):
-    soft: Mapping[str, np.ndarray] = logits
-  else:
-    soft = {n: softmax(v) for n, v in logits.items()}
-  if space == "softmax_minmax":
-    return minmax(fuse(soft, weights))
-  if space == "minmax":
-    return fuse({n: minmax(v) for n, v in logits.items()}, weights)
-  if space == "softmax":
-    return fuse(soft, weights)
-  if space == "raw":
-    return fuse(logits, weights)
-  if space == "raw_minmax":
-    return minmax(fuse(logits, weights))
-  if space == "relu_minmax":
-    return relu_minmax(fuse(logits, weights))
-  raise ValueError(
-    "CAS space: expected softmax_minmax, minmax, raw_minmax, relu_minmax, "
-    f"softmax or raw, got {space!r}"
-  )
+  if space not in SPACES:
+    raise ValueError(
+      f"CAS space: expected one of {', '.join(SPACES)}, got {space!r}"
+    )
+  soft, of_stream, of_fused = SPACES[space]
+  values: Mapping[str, np.ndarray] = logits
+  if soft and not isinstance(logits, Probabilities):
+    values = {n: softmax(v) for n, v in logits.items()}
+  streams = {n: of_stream(v) for n, v in values.items()}
+  return of_fused(fuse(streams, weights, normalise))

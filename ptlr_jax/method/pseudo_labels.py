@@ -93,22 +93,30 @@ def has_action(labels: PseudoLabels) -> bool:
   return bool(labels.labels[:, :-1].any())
 
 
+UPDATE_RULES = ("replace", "merge", "expand")
+
+
 def update(
   old: PseudoLabels, new: PseudoLabels, *, keep_empty: bool, rule: str
 ) -> PseudoLabels:
-  """The update of Algorithm 1.
+  """The update of Algorithm 1, by one of `UPDATE_RULES`.
 
-  `replace`: the new set; `merge`: new frames override, others stay. With
-  `keep_empty` a video left without any action frame keeps its old labels.
+  `replace`: the new set. `merge`: both sets, and the new label where a frame
+  has two. `expand`: both sets, and the old label where a frame has two. With
+  `keep_empty` a video for which the network finds no action frame keeps its
+  old labels.
   """
+  if rule not in UPDATE_RULES:
+    raise ValueError(
+      f"rule: expected one of {', '.join(UPDATE_RULES)}, got {rule!r}"
+    )
   if keep_empty and not has_action(new):
     return old
   if rule == "replace":
     return new
-  if rule != "merge":
-    raise ValueError(f"rule: expected replace or merge, got {rule!r}")
-  labels = np.where(new.selected[:, None], new.labels, old.labels)
-  return PseudoLabels(labels, new.selected | old.selected)
+  first, second = (new, old) if rule == "merge" else (old, new)
+  labels = np.where(first.selected[:, None], first.labels, second.labels)
+  return PseudoLabels(labels, first.selected | second.selected)
 
 
 def allowed_classes(

@@ -54,12 +54,18 @@ class DetectionPhase(NamedTuple):
       for start in range(0, len(videos), size):
         part = videos[start : start + size]
         # Sampled CASs stay as they are: their geometry is stretched instead.
-        said = prediction.in_order(ilg(part, read_back=False), len(part))
+        said = ilg(part, read_back=self._read_back)
+        said = prediction.in_order(said, len(part))
         for row in missing:
           add[row](self._detections(asking[row], part, said))
           done += len(part)
           bar.at(done)
     bar.close()
+
+  @property
+  def _read_back(self) -> bool:
+    """Whether detection is at the videos' own length."""
+    return self.config.predict.sampling == "own"
 
   def _asking(self, row: str) -> dict[str, Asking]:
     """The networks whose detections a line of the mAP table shows."""
@@ -77,7 +83,8 @@ class DetectionPhase(NamedTuple):
     leave_out = detection.unread_outputs(self.config.detect)
     outputs = {
       net: prediction.in_order(
-        ask(videos, read_back=False, leave_out=leave_out), len(videos)
+        ask(videos, read_back=self._read_back, leave_out=leave_out),
+        len(videos),
       )
       for net, ask in networks.items()
     }

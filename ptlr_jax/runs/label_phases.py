@@ -133,7 +133,9 @@ def initial_labels(
   """
   return [
     pseudo_labels.initial_labels(
-      cas_space.fused_cas(out["logits"], fusion, options.cas),
+      cas_space.fused_cas(
+        out["logits"], fusion, options.cas, options.fusion == "average"
+      ),
       classes,
       high=options.high,
       low=options.low,

@@ -28,7 +28,12 @@ from ptlr_jax.training.networks import Networks
 from ptlr_jax.training.trainer import Trainer, TrainSettings
 from ptlr_jax.workdir import log_followers, provenance, shares
 from ptlr_jax.workdir.artefacts import Artefacts
-from ptlr_jax.workdir.phases import Phase, phases, trained_networks
+from ptlr_jax.workdir.phases import (
+  Phase,
+  phases,
+  sampled_segments,
+  trained_networks,
+)
 
 
 @dataclasses.dataclass
@@ -67,16 +72,16 @@ class Run:
       )
     else:
       _check_streams(config.ilg.streams, data.streams)
-    uniform = config.predict.sampling == "uniform"
+    names = trained_networks(config)
     return Networks(
-      {name: config[name] for name in trained_networks(config)},
+      {name: config[name] for name in names},
       config.optimizer,
       data,
       self.files,
       self.devices,
       parts=config.data.parts,
       batch_size=config.predict.batch_size,
-      segments=config.ilg.segments if uniform else 0,
+      segments={name: sampled_segments(config, name) for name in names},
       external=external,
     )
 
@@ -161,6 +166,7 @@ class Run:
     settings = TrainSettings(
       seed=config.seed,
       parts=config.data.parts,
+      segments=config.ilg.segments if config.ptlr.sampling == "uniform" else 0,
       window=config.ptlr.window,
       align=2**config.rts.model.branches,
       pack=config.ptlr.pack,

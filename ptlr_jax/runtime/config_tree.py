@@ -16,6 +16,8 @@ ADDED: dict[str, Any] = {
   "ptlr.cas": "",
   "ptlr.cas_values": "probability",
   "ptlr.cas_resample": False,
+  "ptlr.sampling": "own",
+  "labels.fusion": "average",
 }
 
 

@@ -80,7 +80,7 @@ class Networks:
     *,
     parts: int,
     batch_size: int,
-    segments: int,
+    segments: Mapping[str, int],
     external: external_cas.ExternalCas | None = None,
   ):
     """Makes {name: network} of {name: its options} and those of Adam.
@@ -90,12 +90,13 @@ class Networks:
       data, files, devices: of the run.
       parts: of the training set.
       batch_size: videos that are predicted at a time.
-      segments: that a video is sampled at in prediction; 0: its own length.
+      segments: {name: what a video is sampled at in prediction}; 0: its own
+        length.
       external: the CASs of another method in place of the ILG.
     """
     self.devices, self._own = devices, devices.own()
     self._files, self._external = files, external
-    self._how = {"batch_size": batch_size, "segments": segments}
+    self._batch_size, self._segments = batch_size, segments
     classes = len(data.classes)
     self._networks = {
       name: _network(name, classes, options, adam, devices)
@@ -141,7 +142,8 @@ class Networks:
       self[network].stage,
       self.devices.owned(self.params(name, network)),
       devices=self._own,
-      **self._how,
+      batch_size=self._batch_size,
+      segments=self._segments[network],
     )
 
   def predict(

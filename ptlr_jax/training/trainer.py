@@ -32,6 +32,7 @@ class TrainSettings(NamedTuple):
 
   seed: of parameters, batches and dropout.
   parts: of the training set, which every batch has as many videos of.
+  segments: that a video is sampled at for OTS and RTS; 0: its own length.
   window: segments that a longer video is cut to for OTS and RTS; 0: none.
   align: 2^M of Network-RTS, a multiple of which each packed video begins at.
   pack: whether a batch's videos lie one after the other.
@@ -42,6 +43,7 @@ class TrainSettings(NamedTuple):
 
   seed: int
   parts: int
+  segments: int
   window: int
   align: int
   pack: bool
@@ -148,6 +150,7 @@ class Trainer:
         videos,
         self.labels,
         options.batch_size,
+        segments=settings.segments,
         window=settings.window,
         align=settings.align,
         packed_rows=rows if settings.pack else 0,

@@ -72,6 +72,13 @@ def config_digest(config: Any) -> str:
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 
+# What is not read for the first pseudo labels, and for the refined ones.
+_OF_REFINED = "labels.network_cas labels.keep_empty labels.update_rule"
+_OF_INITIAL = (
+  "labels.cas labels.fusion labels.high labels.low labels.background_sum"
+)
+
+
 def fingerprints(config: Any) -> dict[str, str]:
   """What the artefact of each phase hangs on.
 
@@ -83,8 +90,10 @@ def fingerprints(config: Any) -> dict[str, str]:
   flat = config_tree.flatten(portable(config))
   found: dict[str, str] = {}
 
-  def add(name: str, sections: str, *reads: str, **values: Any) -> None:
-    chosen = _under(flat, sections.split())
+  def add(
+    name: str, sections: str, *reads: str, without: str = "", **values: Any
+  ) -> None:
+    chosen = _under(flat, sections.split(), without.split())
     before = [found[read] for read in reads]
     text = json.dumps([name, chosen, before, values], sort_keys=True)
     found[name] = hashlib.sha256(text.encode()).hexdigest()
@@ -94,8 +103,10 @@ def fingerprints(config: Any) -> dict[str, str]:
     add(first, "seed deterministic data optimizer ilg plugins")
   else:  # which these are the data's digest says
     add(first, "data plugins ptlr.cas_values ptlr.cas_resample ilg.loss")
-  add("labels-0", "labels fusion predict", first)
-  labels = "labels-0"
+  add("labels-0", "labels fusion predict", first, without=_OF_REFINED)
+  labels, sampling = "labels-0", "ptlr.sampling"
+  if config.ptlr.sampling == "uniform":
+    sampling += " ilg.segments"
   for n in range(1, config.ptlr.stages + 1):
     learned = []
     for net in config.ptlr.networks:
@@ -104,24 +115,28 @@ def fingerprints(config: Any) -> dict[str, str]:
       reads = [labels, f"{net}-{n - 1}"] if warm else [labels]
       needs = (
         f"{net} seed deterministic data optimizer ptlr.window ptlr.pack "
-        "rts.model.branches"
+        f"{sampling} rts.model.branches"
       )
       add(name, needs, *reads)
       new = f"labels-{n}-{net}"
       theta = config.ptlr.thresholds[n - 1]
-      add(new, "labels predict", name, labels, theta=theta)
+      needs = f"labels predict {sampling}"
+      add(new, needs, name, labels, without=_OF_INITIAL, theta=theta)
       labels = new
       learned.append(name)
-    add(f"detections/stage-{n}", "detect fusion predict", first, *learned)
+    sections = f"detect fusion predict {sampling}"
+    add(f"detections/stage-{n}", sections, first, *learned)
   add(f"detections/{first}", "detect fusion predict", first)
   return found
 
 
-def _under(flat: Mapping[str, Any], sections: list[str]) -> dict[str, Any]:
+def _under(
+  flat: Mapping[str, Any], sections: list[str], without: list[str]
+) -> dict[str, Any]:
   """The settings that are, or lie below, one of the sections."""
   return {
     key: value
     for key, value in flat.items()
     if any(key == s or key.startswith(f"{s}.") for s in sections)
-    and key not in NEUTRAL
+    and key not in (*NEUTRAL, *without)
   }

@@ -23,6 +23,16 @@ def trained_networks(config: Any) -> tuple[str, ...]:
   return (*([] if config.ptlr.cas else ["ilg"]), *refining)
 
 
+def sampled_segments(config: Any, network: str) -> int:
+  """Segments that a network's videos are uniformly sampled at in prediction;
+  0: their own length."""
+  sections = (
+    [config.predict] if network == "ilg" else [config.predict, config.ptlr]
+  )
+  uniform = any(section.sampling == "uniform" for section in sections)
+  return config.ilg.segments if uniform else 0
+
+
 def phases(config: Any) -> list[Phase]:
   """ilg, labels-0, ots-1, labels-1-ots, rts-1, ..., detect, evaluate; no ilg
   where another method's CASs are there."""
