@@ -3,9 +3,9 @@
 python -m ptlr_jax.main --config=configs/activitynet_small.py \
   --config.data.root=ROOT --workdir=runs/activitynet_small
 
-For features 64 wide, as benchmarks/activitynet_sim.py --gain=10 makes them, and
-of any other width. Its numbers are not the paper's setting: rate and dropout
-were chosen by the training loss of the first updates alone.
+For features 64 wide, as benchmarks/simulate.py --gain=10 makes them, and of any
+other width. Its numbers are not the paper's setting: rate and dropout were
+chosen by the training loss of the first updates alone.
 """
 
 from configs import activitynet

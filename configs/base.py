@@ -140,7 +140,9 @@ def get_config() -> ConfigDict:
         "norm_weight": 1e-4,  # 1 in Eq. (1)
         "scale_losses": {"sc": 1.0},  # what L_sc is the sum of
         "consistency_space": "softmax",  # or minmax, raw
-        "consistency_reduce": "mean",  # or sum
+        # Over segments and classes; sum: over them, a mean over videos; as_mil:
+        # a mean times (C+1)/21, as the MIL loss.
+        "consistency_reduce": "mean",
         "consistency_stop_gradient": "none",  # or original, transformed
         "transformed_mil_weight": 0.0,
       },

@@ -3,8 +3,9 @@
 python -m ptlr_jax.main --config=configs/thumos14_small.py \
   --config.data.root=ROOT --workdir=runs/thumos14_small
 
-For features 128 wide, as a simulator makes them; `--config.data.width=1024`
-takes real ones. Its numbers are not the paper's setting.
+For features 128 wide, as benchmarks/simulate.py --width=128 makes them;
+`--config.data.width=1024` takes real ones. Its numbers are not the paper's
+setting.
 """
 
 from configs import thumos14

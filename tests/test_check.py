@@ -415,7 +415,6 @@ def test_the_exit_status_is_2_where_there_are_problems(
 @pytest.mark.parametrize(
   "flag",
   [
-    "--streams=foo",
     "--streams=rgb,rgb",
     "--video_labels=labels_all",
     "--fps=-25",

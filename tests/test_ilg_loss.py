@@ -175,6 +175,7 @@ LOSS_OPTIONS = [
   ("loss.consistency_space", "raw"),
   ("loss.consistency_space", "minmax"),
   ("loss.consistency_reduce", "sum"),
+  ("loss.consistency_reduce", "as_mil"),
   ("loss.transformed_mil_weight", 0.5),
   ("scale.align_corners", True),
 ]

@@ -28,6 +28,26 @@ def test_the_cross_stream_term_is_eq_2_and_0_for_equal_streams():
   assert ilg.cross_stream_term({**cas, "flow": cas["rgb"]}, mask) == 0
 
 
+@pytest.mark.parametrize(("reference", "size"), [(21, 3 / 21), (0, 1)])
+def test_consistency_can_be_of_the_mil_loss_s_size(reference, size):
+  plain, own = (
+    _ilg(consistency_reduce=reduce, reference_classes=reference)
+    for reduce in ("mean", "as_mil")
+  )
+  mask, cas = jnp.asarray(batch_of()["mask"]), {"rgb": _cas(1), "flow": _cas(2)}
+  np.testing.assert_allclose(
+    own.cross_stream_term(cas, mask),
+    size * plain.cross_stream_term(cas, mask),
+    rtol=1e-6,
+  )
+  params, x = params_of("ilg")["rgb"], batch_of()["features"]["rgb"]
+  (terms, _), (same, _) = (
+    ilg.scale_terms(params, x, cas["rgb"], batch_of(), jnp.float32(0.75), KEY)
+    for ilg in (own, plain)
+  )
+  np.testing.assert_allclose(terms["sc"], size * same["sc"], rtol=1e-6)
+
+
 @pytest.mark.parametrize("i", [0, 1])
 def test_a_stream_adds_its_mil_terms_and_its_weighted_scale_term(i):
   ilg = _ilg(beta=0.3, gamma=0.7)

@@ -57,7 +57,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "ilg.network": ("basnet",),
   "ilg.sampling": ("random", "uniform"),
   "ilg.loss.consistency_space": ("softmax", "minmax", "raw"),
-  "ilg.loss.consistency_reduce": ("mean", "sum"),
+  "ilg.loss.consistency_reduce": ("mean", "sum", "as_mil"),
   "ilg.loss.consistency_stop_gradient": ("none", "original", "transformed"),
   "ptlr.cas_values": ("probability", "logit"),
   "ptlr.sampling": ("own", "uniform"),
@@ -111,8 +111,6 @@ _AT_LEAST: dict[str, float] = {
   "ilg.model.cas_width": 1,
   "ots.model.width": 1,
   "rts.model.width": 1,
-  "fusion.rgb": 0,
-  "fusion.flow": 0,
   "detect.ring": 0,
   "detect.nms": 0,
   "ots.steps": 1,
@@ -144,6 +142,8 @@ _SHARES = (
 _ELEMENTS: dict[str, tuple[tuple[type, ...], str]] = {
   "data.classes": ((str,), "names in quotes"),
   "data.overrun_ids": ((str,), "video ids in quotes"),
+  "data.streams": ((str,), "names in quotes"),
+  "ilg.streams": ((str,), "names in quotes"),
   "ptlr.thresholds": ((int, float), "numbers"),
   "plugins": ((str,), "modules in quotes, as ('my_fork.stage',)"),
 }
@@ -170,20 +170,13 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
       yield f"--config.{key}: expected a rate in [0, 1), got {flat[key]!r}"
   if not flat["compile_cache"]:
     yield "--config.compile_cache: expected auto, off or a folder, got nothing"
-  streams = flat["ilg.streams"]
-  if streams not in (("rgb", "flow"), ("fused",), ("rgb",), ("flow",)):
-    yield (
-      "--config.ilg.streams: expected ('rgb', 'flow'), ('fused',), ('rgb',) "
-      f"or ('flow',), got {streams!r}"
-    )
+  yield from _of_streams(flat)
   yield from _of_networks(flat)
   if flat["ptlr.stages"] > len(flat["ptlr.thresholds"]):
     yield (
       f"--config.ptlr.thresholds: expected one for each of the "
       f"{flat['ptlr.stages']} stages, got {flat['ptlr.thresholds']}"
     )
-  if not flat["fusion.rgb"] + flat["fusion.flow"]:
-    yield "--config.fusion.flow: expected a weight above 0 beside rgb's 0"
   smallest = 2 ** flat["rts.model.branches"]
   if 0 < flat["ptlr.window"] < smallest:
     yield (
@@ -211,6 +204,40 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
     yield (
       "--config.data.simulated.max_segments: expected at least min_segments, "
       f"got {flat['data.simulated.max_segments']}"
+    )
+
+
+def _of_streams(flat: Mapping[str, Any]) -> Iterator[str]:
+  """What is wrong with the names of streams, and with their weights."""
+  streams, known = flat["ilg.streams"], flat["data.streams"]
+  two = len(streams) == 2 and source.are_stream_names(streams)
+  if not (two or len(streams) == 1) or streams == ("flow", "rgb"):
+    yield (
+      "--config.ilg.streams: expected two streams, as ('rgb', 'flow'), one, or "
+      f"('fused',), got {streams!r}"
+    )
+    return
+  if not source.are_stream_names(known):
+    yield (
+      "--config.data.streams: expected names of streams, each once, got "
+      f"{known!r}"
+    )
+  weights = {k: v for k, v in flat.items() if k.startswith("fusion.")}
+  for key, weight in weights.items():
+    if weight < 0:
+      yield f"--config.{key}: expected at least 0, got {weight!r}"
+  if len(streams) < 2:
+    return
+  lacking = [s for s in streams if f"fusion.{s}" not in weights]
+  if lacking:
+    yield (
+      f"config.fusion: expected a weight for each of ilg.streams {streams!r}, "
+      f"came none for {', '.join(lacking)}; see configs/own.py"
+    )
+  elif not sum(weights[f"fusion.{s}"] for s in streams):
+    yield (
+      f"--config.fusion.{streams[1]}: expected a weight above 0 beside "
+      f"{streams[0]}'s 0"
     )
 
 

@@ -26,7 +26,8 @@ class Instance(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Video:
-  """One video; `features` maps 'rgb', 'flow' to f[T,D] of the same T.
+  """One video; `features` maps the names of its streams, usually rgb and flow,
+  to f[T,D] of the same T.
 
   `labels`: sorted unique class indexes, the video-level labels; `instances`:
   the temporal annotations, which training never sees. `duration` in seconds
@@ -74,7 +75,7 @@ class Dataset:
 
   @property
   def streams(self) -> tuple[str, ...]:
-    """Which of rgb and flow there are."""
+    """The names of the streams."""
     return tuple(self.train[0].features) if self.train else ()
 
   def not_scorable(self) -> str:
@@ -87,6 +88,14 @@ class Dataset:
         "(start, end, label) to hold detections against"
       )
     return ""
+
+
+def stream_order(names: Iterable[str]) -> list[str]:
+  """Streams as they are joined: rgb, flow, then others by their names."""
+  first = ("rgb", "flow")
+  return sorted(
+    names, key=lambda name: (name not in first, name == "flow", name)
+  )
 
 
 def frame_truth(video: Video, num_classes: int) -> np.ndarray:

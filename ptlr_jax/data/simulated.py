@@ -52,9 +52,19 @@ def _smooth(
 
 
 class World:
-  """Directions shared by all videos of a seed, f[.., D] of unit length."""
+  """Directions shared by all videos of a seed, f[.., D] of unit length.
 
-  def __init__(self, rng: np.random.Generator, num_classes: int, width: int):
+  The classes of a pair share a part of length `overlap` beside an own one of
+  length 1, in both streams.
+  """
+
+  def __init__(
+    self,
+    rng: np.random.Generator,
+    num_classes: int,
+    width: int,
+    overlap: float = 0.8,
+  ):
     def draw(*shape):
       return _unit(rng.normal(size=(*shape, width)))
 
@@ -63,8 +73,8 @@ class World:
     kin = np.arange(num_classes) // 2  # classes come in pairs that look alike
     self.scenes = draw(8)
     self.core = {
-      "rgb": _unit(draw(num_classes) + 0.8 * shared[kin]),
-      "flow": _unit(draw(num_classes) + 0.8 * shared[kin]),
+      "rgb": _unit(draw(num_classes) + overlap * shared[kin]),
+      "flow": _unit(draw(num_classes) + overlap * shared[kin]),
     }
     self.flank = {
       name: _unit(0.9 * self.core[name] + draw(num_classes))
@@ -117,12 +127,17 @@ def draw_features(
   length: int,
   classes: Sequence[int],
   instances: Sequence[Occurrence],
+  *,
+  noise: float = 1.0,
+  context: float = 1.0,
 ) -> dict[str, np.ndarray]:
   """Features of a timeline: rgb and flow f32[length, D].
 
   The context of all `classes` shows, also of those without an instance; they
   hold the classes of all instances. Those may overlap, which adds up, and are
   clipped to the video; one without a length leaves a trace of half a segment.
+  `noise` multiplies the noise of both streams, `context` the scene context of
+  rgb; what is drawn stays the same.
   """
   inside = [
     (min(max(start, 0.0), length), min(max(end, 0.0), length), c, fast)
@@ -145,7 +160,7 @@ def draw_features(
         )
     idle = rng.uniform(0, length)
     place = np.maximum(place, _bump(length, idle, idle + rng.uniform(8, 20), 3))
-    rgb += 1.9 * place[:, None] * world.context[c]
+    rgb += 1.9 * context * place[:, None] * world.context[c]
   for start, end, c, fast in inside:
     whole = _bump(length, start, end, 1.0)
     core = np.minimum(whole, _core(rng, length, start, end))
@@ -162,8 +177,8 @@ def draw_features(
     burst = _bump(length, start, start + rng.uniform(2, 6), 1.0)
     c = int(rng.integers(len(world.motion)))
     flow += 2.0 * rng.uniform(0.6, 1.2) * burst[:, None] * world.motion[c]
-  rgb += 0.28 * _smooth(rng, length, world.width, 0.5)
-  flow += 0.32 * _smooth(rng, length, world.width, 0.3)
+  rgb += 0.28 * noise * _smooth(rng, length, world.width, 0.5)
+  flow += 0.32 * noise * _smooth(rng, length, world.width, 0.3)
   return {"rgb": rgb.astype(np.float32), "flow": flow.astype(np.float32)}
 
 

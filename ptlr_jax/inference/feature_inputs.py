@@ -184,10 +184,10 @@ def _streams_of(
     return {asked[0]: Part(where, array)}
   widest = 2 * max(how.widths.values())
   if len(file.streams) == 2 and came == widest:
-    return {s: Part(where, array, STREAMS.index(s)) for s in asked}
+    return {s: Part(where, array, file.streams.index(s)) for s in asked}
   expected = f"(T, {how.widths[asked[0]]}), {asked[0]}"
   if len(asked) == 2:
-    expected = f"(T, {widest}), rgb and flow joined"
+    expected = f"(T, {widest}), {' and '.join(file.streams)} joined"
   problems.append(
     f"{where}: expected shape {expected} as the model learned from, came "
     f"{tuple(array.shape)}; give features of the extractor of its data set"

@@ -40,13 +40,20 @@ def grouped_files(
   """The files of every video."""
   if streams:
     yield from _paired(needed, streams, problems)
+  joined = joined_streams(needed)
   for source in features:
     if isinstance(source, np.ndarray):
-      yield [InputFile("video", source, STREAMS)]
+      yield [InputFile("video", source, joined)]
     elif source.is_dir():
       yield from _of_folder(needed, source, problems)
     else:
-      yield [InputFile(_name(source, ""), source, STREAMS)]
+      yield [InputFile(_name(source, ""), source, joined)]
+
+
+def joined_streams(needed: Sequence[str]) -> tuple[str, ...]:
+  """The streams that one file may hold: rgb and flow, or those of a model that
+  has others."""
+  return STREAMS if set(needed) <= set(STREAMS) else tuple(needed)
 
 
 def _words(streams: Sequence[str]) -> str:
@@ -150,10 +157,11 @@ def _of_folder(
 ) -> Iterator[list[InputFile]]:
   inner = folder / "features"
   folder = inner if inner.is_dir() else folder
-  if any((folder / s).is_dir() for s in STREAMS):
+  names = (*STREAMS, *needed)
+  if any((folder / s).is_dir() for s in names):
     folders = {s: [folder / s] for s in needed if (folder / s).is_dir()}
     named = {s: _listed(own, "", problems) for s, own in folders.items()}
-  elif any(folder.glob("*_rgb.npy")) or any(folder.glob("*_flow.npy")):
+  elif any(any(folder.glob(f"*_{s}.npy")) for s in names):
     named = {
       s: {_name(p, f"_{s}"): p for p in sorted(folder.glob(f"*_{s}.npy"))}
       for s in needed
@@ -167,7 +175,7 @@ def _of_folder(
         "folder that has some"
       )
     for path in files:
-      yield [InputFile(_name(path, ""), path, STREAMS)]
+      yield [InputFile(_name(path, ""), path, joined_streams(needed))]
     return
   yield from _matched(needed, named, str(folder), problems)
 

@@ -18,7 +18,6 @@ from ml_collections import FrozenConfigDict
 
 from ptlr_jax.cli import config_checks
 from ptlr_jax.data.files import sealing
-from ptlr_jax.data.files.features import STREAMS
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.io import disk_space, storage
 from ptlr_jax.runtime.errors import InputError
@@ -223,12 +222,14 @@ def _faults(said: dict[str, Any]) -> Iterator[str]:
     said["config"] = config_checks.freeze_config(said["config"])
   except (InputError, AttributeError, TypeError, ValueError) as error:
     yield f"another configuration ({str(error).splitlines()[0]})"
+    return
   classes, widths = said["classes"], said["widths"]
   named = isinstance(classes, list) and all(isinstance(c, str) for c in classes)
   if not named or not classes or len(set(classes)) < len(classes):
     yield "a faulty class list"
-  if not isinstance(widths, dict) or not widths or set(widths) - set(STREAMS):
-    yield "other streams than rgb and flow"
+  streams = set(said["config"].ilg.streams) - {"fused"}
+  if not isinstance(widths, dict) or not streams <= set(widths) or not widths:
+    yield "other streams than its configuration names"
   geometry = said["geometry"]
   names = set(Geometry.__dataclass_fields__)
   if not isinstance(geometry, dict) or not names.issuperset(geometry):

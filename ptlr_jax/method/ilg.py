@@ -31,8 +31,8 @@ NETWORKS: dict[str, Callable[..., Any]] = {"basnet": basnet.BasNet}
 class ILG:
   """Bas-Net of each stream with cross-stream and scale consistency.
 
-  `options` are those of `config.ilg`: `streams` is ("rgb", "flow") for the
-  paper's module, ("fused",) for the early-fusion Bas-Net, or a single stream.
+  `options` are those of `config.ilg`: `streams` are two, as ("rgb", "flow"),
+  for the paper's module, ("fused",) for the early-fusion Bas-Net, or one alone.
   Each method is a term of the loss or a step towards one, to be tested and
   overridden by itself; `loss` is Eq. (5).
   """
@@ -42,11 +42,10 @@ class ILG:
     self.opt = opt = options["loss"]
     network = registered(NETWORKS, options["network"], "ilg.network")
     self.net = network(num_classes, **options["model"])
-    # beta and gamma of Eq. (5)
+    # beta and gamma of Eq. (5), of the first stream and the second
     self.scale_weights = {
-      "rgb": opt["beta"],
-      "flow": opt["gamma"],
-      "fused": opt["beta"],
+      stream: opt["gamma" if i == 1 or stream == "flow" else "beta"]
+      for i, stream in enumerate(self.streams)
     }
     self.scale_losses = {
       name: (
@@ -56,6 +55,10 @@ class ILG:
       for name, weight in opt["scale_losses"].items()
       if weight
     }
+    self.reduce, self.size = opt["consistency_reduce"], 1.0
+    if self.reduce == "as_mil":  # a mean over classes, of the MIL loss's size
+      reference = opt["reference_classes"] or num_classes + 1
+      self.reduce, self.size = "mean", (num_classes + 1) / reference
     detach = opt["consistency_stop_gradient"]
     if detach not in ("none", "original", "transformed"):
       raise ValueError(
@@ -162,9 +165,8 @@ class ILG:
     elif detach == "transformed":
       of_transformed = jax.lax.stop_gradient(of_transformed)
     terms = {
-      name: distance(
-        of_original, of_transformed, valid, reduce=opt["consistency_reduce"]
-      )
+      name: self.size
+      * distance(of_original, of_transformed, valid, reduce=self.reduce)
       for name, (_, distance) in self.scale_losses.items()
     }
     if not extra:
@@ -199,12 +201,13 @@ class ILG:
     self, cas: Mapping[str, jax.Array], mask: jax.Array
   ) -> jax.Array:
     """L_csc, Eq. (2), of {stream: logits f32[B,T,C+1]}."""
-    return losses.cross_stream_consistency(
-      cas["rgb"],
-      cas["flow"],
+    first, second = self.streams
+    return self.size * losses.cross_stream_consistency(
+      cas[first],
+      cas[second],
       mask,
       space=self.opt["consistency_space"],
-      reduce=self.opt["consistency_reduce"],
+      reduce=self.reduce,
     )
 
   def loss(

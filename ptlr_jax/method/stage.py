@@ -1,7 +1,7 @@
 """What a stage is, and what all of them do with a batch.
 
 A stage is functions of arrays. A batch is a dict:
-  features  {"rgb": f32[B,T,D], "flow": f32[B,T,D]}
+  features  {stream: f32[B,T,D]}, as of "rgb" and "flow"
   mask      bool[B,T], the valid segments
   labels    f32[B,C], video-level labels                         (ilg)
   scale     f32[streams], s of each stream; scale_grid f32[S],
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ptlr_jax.data.dataset import stream_order
 from ptlr_jax.models.layers import COSTLY, segment_numbers
 from ptlr_jax.runtime.errors import InputError
 
@@ -48,21 +49,17 @@ class Stage(NamedTuple):
 
 
 def stream_input(features: Mapping[str, jax.Array], stream: str) -> jax.Array:
-  """Features of `rgb` or `flow`, or of all, joined rgb first (`fused`)."""
+  """Features of a stream, or of all joined in `stream_order` (`fused`)."""
   if stream == "fused":
-    return jnp.concatenate([features[s] for s in _joined(features)], -1)
+    return jnp.concatenate([features[s] for s in stream_order(features)], -1)
   return features[stream]
-
-
-def _joined(streams: Mapping[str, Any]) -> list[str]:
-  return [s for s in ("rgb", "flow") if s in streams]
 
 
 def init_input(
   widths: Mapping[str, int], stream: str
 ) -> tuple[jax.Array, jax.Array]:
   """Features f32[1,8,D] of a stream, and their mask, to draw parameters by."""
-  names = _joined(widths) if stream == "fused" else (stream,)
+  names = stream_order(widths) if stream == "fused" else (stream,)
   width = sum(widths[name] for name in names)
   return jnp.zeros((1, 8, width)), jnp.ones((1, 8), bool)
 

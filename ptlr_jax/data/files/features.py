@@ -199,11 +199,9 @@ def common_widths(
   found: Mapping[str, Mapping[str, Part]], width: int, problems: list[str]
 ) -> None:
   """Holds every stream to one width: `width`, or with 0 what most have."""
-  for stream in STREAMS:
+  for stream in dict.fromkeys(s for p in found.values() for s in p):
     parts = [p[stream] for p in found.values() if stream in p]
     widths = [part.width for part in parts]
-    if not widths:
-      continue
     usual = width or max(set(widths), key=lambda w: (widths.count(w), w))
     for part in parts:
       if part.width == usual:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from ptlr_jax.data.files.features import STREAMS
 from ptlr_jax.data.layouts import actionformer, loose, split_files, wtalc
 from ptlr_jax.data.layouts.source import ReadOptions, Source, check_read_options
 from ptlr_jax.runtime.errors import InputError
@@ -110,6 +111,11 @@ def read_source(options: ReadOptions, problems: list[str]) -> Source:
   if name == "auto":
     name, said = detect(root)
     note = f"{root}: found the layout {name} ({said})"
+  if name != "own" and not set(options.streams) <= set(STREAMS):
+    raise InputError(
+      f"--config.data.streams: expected rgb, flow or both in the layout {name},"
+      f" got {', '.join(options.streams)}; other names go with the layout own"
+    )
   source = LAYOUTS[name].read(root, options, problems)
   source.notes.insert(0, note)
   return source

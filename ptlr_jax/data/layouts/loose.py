@@ -89,17 +89,16 @@ def _places(root: Path, options: ReadOptions) -> list[_Place]:
   path = root / "features"
   path = path if path.is_dir() else root
   flat = Folder(path)
-  if any((path / s).is_dir() for s in STREAMS):
-    found = [_Place(Folder(path / s), "", (s,)) for s in STREAMS]
+  names = options.streams or STREAMS
+  if any((path / s).is_dir() for s in (*names, *STREAMS)):
+    found = [_Place(Folder(path / s), "", (s,)) for s in names]
   else:
-    found = [_Place(flat, f"_{s}", (s,)) for s in STREAMS]
+    found = [_Place(flat, f"_{s}", (s,)) for s in names]
   there = [place for place in found if place.ids()]
   if not there:  # neither form: a file a video
     streams = options.streams or ("rgb",)
     return [_Place(flat, "", STREAMS if len(streams) > 1 else streams)]
-  if options.streams:
-    return [place for place in found if place.streams[0] in options.streams]
-  return there
+  return found if options.streams else there
 
 
 def _read(

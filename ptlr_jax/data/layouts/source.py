@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ptlr_jax.data.files.annotations import Entry, splits_by_subset
 from ptlr_jax.data.files.features import STREAMS, Part, halves, measure
@@ -13,7 +14,6 @@ from ptlr_jax.runtime.errors import InputError
 # What the keys of `ReadOptions` may be; `cli.config_checks` holds to it.
 CHOICES = {
   "video_labels": ("instances", "listed"),
-  "streams": ((), ("rgb", "flow"), ("flow", "rgb"), ("rgb",), ("flow",)),
 }
 AT_LEAST = {
   **dict.fromkeys(("width", "fps", "stride", "window", "offset"), 0),
@@ -87,6 +87,11 @@ def check_read_options(options: ReadOptions) -> None:
     for key, low in AT_LEAST.items()
     if not low <= getattr(options, key) < math.inf
   ]
+  if not are_stream_names(options.streams):
+    problems.append(
+      "--config.data.streams: expected names of streams, each once, got "
+      f"{options.streams!r}"
+    )
   twice = {n for n in options.classes if options.classes.count(n) > 1}
   if twice:
     problems.append(
@@ -95,6 +100,15 @@ def check_read_options(options: ReadOptions) -> None:
     )
   if problems:
     raise InputError(*problems)
+
+
+def are_stream_names(streams: Any) -> bool:
+  """Whether it is a tuple of names, each once; `fused` names none."""
+  return (
+    isinstance(streams, tuple)
+    and len(set(streams)) == len(streams)
+    and "fused" not in streams
+  )
 
 
 def only_file(

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ptlr_jax.data.dataset import Dataset, Instance, Video
+from ptlr_jax.data.dataset import Dataset, Instance, Video, stream_order
 from ptlr_jax.data.digest import combined
 from ptlr_jax.data.geometry import Geometry
 from ptlr_jax.data.layouts.source import ReadOptions
@@ -120,6 +120,11 @@ def folder_of(options: ReadOptions) -> Path:
   )
 
 
+# What an example has besides its streams, see `examples.Shape`.
+_NO_STREAMS = {"id", "labels", "instances", "ambiguous", "duration"}
+_NO_STREAMS |= {"fps", "stride", "window", "offset"}
+
+
 def read_index(folder: Path) -> dict[str, Any]:
   """metadata.json of a prepared data set."""
   path = folder / "metadata.json"
@@ -129,7 +134,7 @@ def read_index(folder: Path) -> dict[str, Any]:
       raise ValueError(f"format {index['ptlr_jax']!r}")
     features = json.loads((folder / "features.json").read_text("utf-8"))
     known = features["featuresDict"]["features"]
-    index["streams"] = [s for s in ("rgb", "flow") if s in known]
+    index["streams"] = stream_order(known.keys() - _NO_STREAMS)
     for key, kind in _KINDS.items():
       if not isinstance(index[key], kind):
         raise ValueError(f"{key!r} is a {type(index[key]).__name__}")
