@@ -1,6 +1,6 @@
 """Why refinement stops: how sure the networks are, and what right labels give.
 
-python benchmarks/diagnose.py --run=runs/choices/seed-0/paper \
+python benchmarks/diagnose.py --run=runs/readings/seed-0/letter \
   [--root=ROOT] [--mended=DIR]
 
 Prints, as Markdown, the frames of the training videos by the highest

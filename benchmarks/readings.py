@@ -31,7 +31,6 @@ from ptlr_jax.runs.dataset import load_dataset
 from ptlr_jax.runs.detection_phase import evaluate_detections
 from ptlr_jax.training import prediction
 from ptlr_jax.workdir import phases, run_folder
-from ptlr_jax.workdir.artefacts import Artefacts
 
 Changes = dict[str, Any]
 
@@ -113,8 +112,9 @@ def configuration(config, seed: int, arm: str) -> FrozenConfigDict:
 def finish(config, data, directory: Path) -> None:
   """Runs an arm on what earlier arms of its seed have left, and reads it."""
   run_folder.prepare_run_folder(directory, config)
-  Artefacts(config, directory).adopt_neighbours()
   run = pipeline.Run(config, data, directory)
+  run.record()  # on which data, that what is alike can be told
+  run.files.adopt_neighbours()
   run.run()
   path = directory / "readings.json"
   if not path.exists():
