@@ -1,11 +1,12 @@
-"""THUMOS14 with three choices beyond the paper's letter (docs/CHOICES.md).
+"""THUMOS14 with three choices beyond the paper's letter.
 
 python -m ptlr_jax.main --config=configs/thumos14_best.py \
   --config.data.root=ROOT --workdir=runs/thumos14_best
 
-Chosen on held-out training videos with simulated features; it has not been run
-on the real ones. `--config=configs/thumos14_best.py:thumos14_small` is the same
-at the size of two CPU cores.
+Chosen on held-out training videos of one simulator. On other sources the later
+stages lose all the same, and most of the gain is NMS at 0.5 (docs/CHOICES.md).
+`--config=configs/thumos14_best.py:thumos14_small` is the same at the size of two
+CPU cores.
 """
 
 from configs import base
