@@ -5,8 +5,8 @@ python -m ptlr_jax.main --config=configs/thumos14_best.py \
 
 Chosen on held-out training videos of one simulator. On other sources the later
 stages lose all the same, and most of the gain is NMS at 0.5 (docs/CHOICES.md).
-`--config=configs/thumos14_best.py:thumos14_small` is the same at the size of two
-CPU cores.
+`--config=configs/thumos14_best.py:thumos14_small` is the same at the size of
+two CPU cores.
 """
 
 from configs import base

@@ -129,14 +129,24 @@ def test_other_layouts_have_rgb_and_flow(tmp_path):
   assert "expected rgb, flow or both in the layout basnet" in line
 
 
-def test_a_stream_that_is_not_there_is_a_line_a_video(tmp_path):
+def test_a_stream_that_is_not_there_is_a_line(tmp_path):
   _write(tmp_path)
   names = ("pose", "depth")
   fusion = {"pose": 1.0, "depth": 1.0}
   changes = {"data.streams": names, "ilg.streams": names, "fusion": fusion}
   with pytest.raises(InputError) as caught:
     load_dataset(_config(tmp_path, **changes).data)
-  assert any("depth" in problem for problem in caught.value.problems)
+  (line,) = caught.value.problems
+  assert line.startswith(
+    f"{tmp_path / 'features' / 'depth'}: expected features"
+  )
+  assert "leave it out of --config.data.streams" in line
+
+
+def test_named_streams_are_read_without_a_note_on_joined_ones(tmp_path):
+  found = load_dataset(_config(_write(tmp_path)).data)
+  assert found.streams == ("pose", "motion")
+  assert not [note for note in found.notes if "joined" in note]
 
 
 def test_widths_are_held_stream_by_stream(tmp_path):

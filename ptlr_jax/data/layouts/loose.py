@@ -105,7 +105,14 @@ def _read(
   name: str, root: Path, options: ReadOptions, problems: list[str], canonical
 ) -> Source:
   source = Source(name, root, {"train": [], "test": []}, {})
-  places = _places(root, options)
+  asked = _places(root, options)
+  places = [place for place in asked if place.ids()] or asked
+  problems += [  # one, not one a video
+    f"{place.folder.path}: expected features of the stream {place.streams[0]}, "
+    "came none; put them there or leave it out of --config.data.streams"
+    for place in asked
+    if place not in places
+  ]
   path = _annotations(root, options, problems)
   if path is None:
     return source
@@ -127,7 +134,8 @@ def _read(
   source.parts = locate(
     source.entries, located, options, problems, source.notes
   )
-  if places[0].end == "" and places[0].folder.path.name not in STREAMS:
+  names = (*STREAMS, *options.streams)
+  if places[0].end == "" and places[0].folder.path.name not in names:
     source.notes.append(
       f"{places[0].folder.path}: one file a video is read as "
       f"{' and '.join(places[0].streams)}; --config.data.streams="
