@@ -9,8 +9,8 @@ the other: no test video is looked at. What arms have in common is trained
 once; what is finished is not run again, and `--report` only prints what is
 there, as Markdown. The same networks are read in several ways: a table shows
 each row by the paper's, and by the one that is best for that row on the mean
-over seeds ("0.5 to 0.9 softmax + own": NMS 0.5, thresholds to 0.9, the softmax
-of the first CAS, which is a source of proposals, too).
+over seeds ("0.5 softmax + own": NMS 0.5, the softmax of the first CAS, which is
+a source of proposals, too).
 """
 
 import argparse
@@ -79,19 +79,18 @@ ARMS: dict[str, tuple[str, Changes]] = {
 }
 
 PAPER = "0.7"
-# Ways to read the same networks, {name: delta of config.detect}: NMS, the
-# highest threshold, and of the first CAS its space or whether it is a source
-# of proposals beside OTS and RTS. The first is the paper's.
+# Ways to read the same networks, {name: delta of config.detect}: NMS, and of
+# the first CAS its space or whether it is a source of proposals beside OTS and
+# RTS. The first is the paper's.
 _NMS = {"0.7": 0.7, "0.5": 0.5, "0.4": 0.4}
-_LAST = {"": {}, " to 0.9": {"threshold_last": 0.9}}
 _SOFT = {"": {}, " softmax": {"ilg_cas": "softmax_minmax"}}
 _BESIDE = {"sources": ("ots", "rts", "ilg")}
 OF_FIRST: dict[str, Changes] = {
-  f"{nms}{last}{soft}": {"nms": value, **_LAST[last], **_SOFT[soft]}
-  for (nms, value), last, soft in itertools.product(_NMS.items(), _LAST, _SOFT)
+  f"{nms}{soft}": {"nms": value, **_SOFT[soft]}
+  for (nms, value), soft in itertools.product(_NMS.items(), _SOFT)
 }
 OF_STAGES: dict[str, Changes] = {
-  **{name: how for name, how in OF_FIRST.items() if "softmax" not in name},
+  **{name: {"nms": value} for name, value in _NMS.items()},
   **{f"{name} + own": {**how, **_BESIDE} for name, how in OF_FIRST.items()},
 }
 AVERAGE = "0.1:0.7"
@@ -188,8 +187,8 @@ class Found:
 
   def best(self, row: str) -> str:
     """The reading with the highest mean."""
-    names = self._read[0][row]
-    return max(names, key=lambda name: self.scores(row, name).mean())
+    ways = OF_FIRST if row == self.rows[0] else OF_STAGES
+    return max(ways, key=lambda name: self.scores(row, name).mean())
 
   def labels(self) -> str:
     """Action precision/recall of every phase of labels, means over seeds."""
