@@ -188,7 +188,8 @@ class Found:
   def best(self, row: str) -> str:
     """The reading with the highest mean."""
     ways = OF_FIRST if row == self.rows[0] else OF_STAGES
-    return max(ways, key=lambda name: self.scores(row, name).mean())
+    there = [name for name in ways if name in self._read[0][row]]
+    return max(there, key=lambda name: self.scores(row, name).mean())
 
   def labels(self) -> str:
     """Action precision/recall of every phase of labels, means over seeds."""
