@@ -2,7 +2,7 @@
 
 python benchmarks/readings.py --config=configs/thumos14_small.py \
   --config.data.root=ROOT --workdir=runs/readings --seeds=0,1,2,3,4 \
-  [--arms=letter,expand] [--config.SECTION.KEY=VALUE ...] [--report]
+  ["--arms=letter;sum, expand"] [--config.SECTION.KEY=VALUE ...] [--report]
 
 Every seed splits the training videos anew, trains on one half and is scored on
 the other: no test video is looked at. What arms have in common is trained
@@ -96,6 +96,11 @@ OF_STAGES: dict[str, Changes] = {
 AVERAGE = "0.1:0.7"
 
 
+def ways_of(rows: list[str]) -> dict[str, dict[str, Changes]]:
+  """{row: the ways to read it}; the first row is the origin of the labels."""
+  return {rows[0]: OF_FIRST, **dict.fromkeys(rows[1:], OF_STAGES)}
+
+
 def configuration(config, seed: int, arm: str) -> FrozenConfigDict:
   """The delta of an arm, on a split of its own."""
   origin, changes = ARMS[arm]
@@ -157,7 +162,7 @@ def read(run: pipeline.Run, data) -> dict[str, dict[str, float]]:
 
   return {
     row: {name: score(row, how) for name, how in ways.items()}
-    for row, ways in zip(rows, [OF_FIRST] + [OF_STAGES] * 9, strict=False)
+    for row, ways in ways_of(rows).items()
   }
 
 
@@ -187,8 +192,7 @@ class Found:
 
   def best(self, row: str) -> str:
     """The reading with the highest mean."""
-    ways = OF_FIRST if row == self.rows[0] else OF_STAGES
-    there = [name for name in ways if name in self._read[0][row]]
+    there = [n for n in ways_of(self.rows)[row] if n in self._read[0][row]]
     return max(there, key=lambda name: self.scores(row, name).mean())
 
   def labels(self) -> str:
@@ -208,7 +212,7 @@ def _spread(values: np.ndarray) -> str:
 
 
 def report(root: Path, arms, seeds) -> str:
-  """Two Markdown tables: the rows by both readings, and the steps."""
+  """Three Markdown tables: the rows by both readings, the steps, the labels."""
   all_found = {arm: Found(root, arm, seeds) for arm in arms}
   all_found = {arm: found for arm, found in all_found.items() if found.seeds}
   heads = ["arm", "reading", "own", "stage 1", "stage 2", "stage 3"]
@@ -217,17 +221,17 @@ def report(root: Path, arms, seeds) -> str:
   labels = [["arm", "seeds", "labels of actions, precision/recall"]]
   for arm, found in all_found.items():
     labels.append([arm, ",".join(map(str, found.seeds)), found.labels()])
-    for kind in ("paper", "best"):
-      values = {
-        row: found.scores(row, PAPER if kind == "paper" else found.best(row))
-        for row in found.rows
-      }
+    rows = found.rows
+    for kind, ways in (
+      ("paper", dict.fromkeys(rows, PAPER)),
+      ("best", {row: found.best(row) for row in rows}),
+    ):
+      values = {row: found.scores(row, way) for row, way in ways.items()}
       cells = [
-        _spread(x) + ("" if kind == "paper" else f" ({found.best(row)})")
+        _spread(x) + ("" if kind == "paper" else f" ({ways[row]})")
         for row, x in values.items()
       ]
       first.append([arm, kind, *cells])
-      rows = found.rows
       pairs = [*itertools.pairwise(rows), (rows[1], rows[-1])]
       steps.append(
         [arm, kind, *(_step(values[a], values[b]) for a, b in pairs)]

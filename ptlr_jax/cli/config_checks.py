@@ -209,7 +209,7 @@ def _problems(flat: Mapping[str, Any]) -> Iterator[str]:
 
 def _of_streams(flat: Mapping[str, Any]) -> Iterator[str]:
   """What is wrong with the names of streams, and with their weights."""
-  streams, known = flat["ilg.streams"], flat["data.streams"]
+  streams = flat["ilg.streams"]
   two = len(streams) == 2 and source.are_stream_names(streams)
   if not (two or len(streams) == 1) or streams == ("flow", "rgb"):
     yield (
@@ -217,11 +217,7 @@ def _of_streams(flat: Mapping[str, Any]) -> Iterator[str]:
       f"('fused',), got {streams!r}"
     )
     return
-  if not source.are_stream_names(known):
-    yield (
-      "--config.data.streams: expected names of streams, each once, got "
-      f"{known!r}"
-    )
+  yield from source.stream_problems(flat["data.streams"])
   weights = {k: v for k, v in flat.items() if k.startswith("fusion.")}
   for key, weight in weights.items():
     if weight < 0:

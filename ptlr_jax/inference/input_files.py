@@ -40,7 +40,7 @@ def grouped_files(
   """The files of every video."""
   if streams:
     yield from _paired(needed, streams, problems)
-  joined = joined_streams(needed)
+  joined = _joined_streams(needed)
   for source in features:
     if isinstance(source, np.ndarray):
       yield [InputFile("video", source, joined)]
@@ -50,7 +50,7 @@ def grouped_files(
       yield [InputFile(_name(source, ""), source, joined)]
 
 
-def joined_streams(needed: Sequence[str]) -> tuple[str, ...]:
+def _joined_streams(needed: Sequence[str]) -> tuple[str, ...]:
   """The streams that one file may hold: rgb and flow, or those of a model that
   has others."""
   return STREAMS if set(needed) <= set(STREAMS) else tuple(needed)
@@ -174,8 +174,9 @@ def _of_folder(
         "VIDEO_rgb.npy and VIDEO_flow.npy, or VIDEO.npy, came none; give a "
         "folder that has some"
       )
+    joined = _joined_streams(needed)
     for path in files:
-      yield [InputFile(_name(path, ""), path, joined_streams(needed))]
+      yield [InputFile(_name(path, ""), path, joined)]
     return
   yield from _matched(needed, named, str(folder), problems)
 

@@ -26,10 +26,9 @@ def trained_networks(config: Any) -> tuple[str, ...]:
 def sampled_segments(config: Any, network: str) -> int:
   """Segments that a network's videos are uniformly sampled at in prediction;
   0: their own length."""
-  sections = (
-    [config.predict] if network == "ilg" else [config.predict, config.ptlr]
-  )
-  uniform = any(section.sampling == "uniform" for section in sections)
+  uniform = config.predict.sampling == "uniform"
+  if network != "ilg":
+    uniform |= config.ptlr.sampling == "uniform"
   return config.ilg.segments if uniform else 0
 
 

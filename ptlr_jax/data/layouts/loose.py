@@ -84,8 +84,11 @@ class _Place(NamedTuple):
     return self.folder.file(f"{video_id}{self.end}", f"v_{video_id}{self.end}")
 
 
-def _places(root: Path, options: ReadOptions) -> list[_Place]:
-  """The places of the features in the form that they have."""
+def _places(
+  root: Path, options: ReadOptions, problems: list[str]
+) -> list[_Place]:
+  """The places of the features in the form that they have; a stream that is
+  asked for and has none is one problem, not one a video."""
   path = root / "features"
   path = path if path.is_dir() else root
   flat = Folder(path)
@@ -98,21 +101,22 @@ def _places(root: Path, options: ReadOptions) -> list[_Place]:
   if not there:  # neither form: a file a video
     streams = options.streams or ("rgb",)
     return [_Place(flat, "", STREAMS if len(streams) > 1 else streams)]
-  return found if options.streams else there
+  if options.streams:
+    problems += [
+      f"{place.folder.path}: expected features of the stream "
+      f"{place.streams[0]}, came none; put them there or leave it out of "
+      "--config.data.streams"
+      for place in found
+      if place not in there
+    ]
+  return there
 
 
 def _read(
   name: str, root: Path, options: ReadOptions, problems: list[str], canonical
 ) -> Source:
   source = Source(name, root, {"train": [], "test": []}, {})
-  asked = _places(root, options)
-  places = [place for place in asked if place.ids()] or asked
-  problems += [  # one, not one a video
-    f"{place.folder.path}: expected features of the stream {place.streams[0]}, "
-    "came none; put them there or leave it out of --config.data.streams"
-    for place in asked
-    if place not in places
-  ]
+  places = _places(root, options, problems)
   path = _annotations(root, options, problems)
   if path is None:
     return source

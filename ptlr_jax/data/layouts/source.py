@@ -87,11 +87,7 @@ def check_read_options(options: ReadOptions) -> None:
     for key, low in AT_LEAST.items()
     if not low <= getattr(options, key) < math.inf
   ]
-  if not are_stream_names(options.streams):
-    problems.append(
-      "--config.data.streams: expected names of streams, each once, got "
-      f"{options.streams!r}"
-    )
+  problems += stream_problems(options.streams)
   twice = {n for n in options.classes if options.classes.count(n) > 1}
   if twice:
     problems.append(
@@ -109,6 +105,14 @@ def are_stream_names(streams: Any) -> bool:
     and len(set(streams)) == len(streams)
     and "fused" not in streams
   )
+
+
+def stream_problems(streams: Any) -> list[str]:
+  """What is wrong with `ReadOptions.streams`, at most a line."""
+  if are_stream_names(streams):
+    return []
+  expected = "expected names of streams, each once"
+  return [f"--config.data.streams: {expected}, got {streams!r}"]
 
 
 def only_file(
