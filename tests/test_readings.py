@@ -2,11 +2,11 @@
 
 import sys
 
-import numpy as np
 import pytest
 from tiny_config import ROOT
 
-from benchmarks import readings
+from benchmarks import readings, readings_report
+from configs import base
 from ptlr_jax.io import storage
 
 SMALL = (
@@ -53,23 +53,51 @@ def test_the_paper_s_reading_is_what_the_run_has_measured(root):
 
 
 def test_the_report_has_each_row_by_both_readings(root):
-  text = readings.report(root, ["letter", "expand", "sum"], [0, 1])
-  first, steps, labels = text.split("\n\n")
-  rows = [line.split(" | ") for line in first.splitlines()[2:]]
+  arms = ["letter", "expand", "sum"]
+  text = readings_report.report(root, arms, [0, 1], "letter")
+  scores, steps, differences, labels = text.split("\n\n")
+  rows = [line.split(" | ") for line in scores.splitlines()[2:]]
   assert [row[:2] for row in rows] == [
     *(["| letter", "paper"], ["| letter", "best"]),
     *(["| expand", "paper"], ["| expand", "best"]),
   ]
-  found = readings.Found(root, "letter", [0])
-  best = [found.scores(row, found.best(row)).mean() for row in found.rows]
-  paper = [found.scores(row, readings.PAPER).mean() for row in found.rows]
-  assert (np.array(best) >= paper).all()
-  assert f"{paper[1] - paper[0]:+.1f}" in steps
+  found = readings_report.Found(root, "letter", [0])
+  paper, best = found.read_by("paper")[0], found.read_by("best")[0]
+  assert all((best[row] >= paper[row]).all() for row in found.rows)
+  first = paper["stage-1"] - paper["ilg"]
+  assert f"| letter | paper | {first[0]:+.1f} (" in steps
+  assert differences.startswith("| less letter | reading | own | stage 1 |")
+  other = readings_report.Found(root, "expand", [0]).read_by("paper")[0]
+  step = f"{(other['stage-1'] - paper['stage-1'])[0]:+.1f}"
+  assert differences.splitlines()[2].split(" | ")[:2] == ["| expand", "paper"]
+  assert differences.splitlines()[2].split(" | ")[3].startswith(step)
   assert labels.splitlines()[2].startswith("| letter | 0 | ")
 
 
+def test_a_row_without_stages_leaves_their_cells_empty(root, tmp_path):
+  folder = tmp_path / "seed-0" / "ILG"
+  folder.mkdir(parents=True)
+  seed = root / "seed-0" / "letter"
+  read = {"ilg": storage.read_json(seed / "readings.json")["ilg"]}
+  storage.write_json(folder / "readings.json", read)
+  metrics = storage.read_json(seed / "metrics.json")
+  metrics["pseudo_labels"] = metrics["pseudo_labels"][:1]
+  storage.write_json(folder / "metrics.json", metrics)
+  (tmp_path / "seed-0" / "letter").symlink_to(seed)
+  text = readings_report.report(tmp_path, ["letter", "ILG"], [0], "letter")
+  scores, _, differences, _ = text.split("\n\n")
+  assert scores.splitlines()[4].endswith(" |  |")
+  assert scores.splitlines()[4].startswith("| ILG | paper | ")
+  assert differences.splitlines()[2].startswith("| ILG | paper | +0.0 (0/1)")
+
+
+def test_no_finished_seed_is_told(tmp_path):
+  text = readings_report.report(tmp_path, ["letter"], [0], "letter")
+  assert text == f"{tmp_path}: no finished seed of these arms"
+
+
 def test_arms_change_the_configuration_as_they_say():
-  config = readings.base.get_config()
+  config = base.get_config()
   plain = readings.configuration(config, 3, "letter")
   assert (plain.seed, plain.data.holdout, plain.data.holdout_seed) == (
     3,
@@ -81,3 +109,5 @@ def test_arms_change_the_configuration_as_they_say():
   other = readings.configuration(config, 3, "Bas-Net, divided, expand")
   assert other.ilg.streams == ("fused",)
   assert (other.ptlr.stages, other.labels.high) == (3, 0.28)
+  row = readings.configuration(config, 3, "ILG w/o cs")
+  assert (row.ptlr.stages, row.ilg.loss.alpha, row.ilg.loss.beta) == (0, 0, 0.5)
