@@ -1,11 +1,16 @@
-"""Why refinement stops: how sure the networks are, and what right labels give.
+"""What a run's CASs are like, how sure its networks, what right labels give.
 
 python benchmarks/diagnose.py --run=runs/readings/seed-0/letter \
   [--root=ROOT] [--mended=DIR]
 
-Prints, as Markdown, the frames of the training videos by the highest
-probability that each network gives them: their share, and how many of them are
-right. With `--mended`, trains one stage anew in DIR on labels that the ground
+Prints, as Markdown:
+- the ILG's softmax of a test video's own classes, by stream and fused, means
+  over videos and classes: AUC of the action frames within a video, the level on
+  action and on other frames, the change from frame to frame in parts of the
+  deviation over time, and the correlation of the two streams;
+- the frames of the training videos by the highest probability that each network
+  of refinement gives them: their share, and how many of them are right.
+With `--mended`, trains one stage anew in DIR on labels that the ground
 truth has mended, the only place where training sees it:
   clean  the initial selection, with the right labels
   all    every action frame, and the initial background that is right
@@ -19,9 +24,11 @@ from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
+from scipy import stats
 
 from ptlr_jax.data.dataset import frame_truth
 from ptlr_jax.io import label_files, storage
+from ptlr_jax.method import cas_space
 from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.runs import pipeline
 from ptlr_jax.runs.dataset import load_dataset
@@ -40,6 +47,48 @@ def truths(data) -> list[np.ndarray]:
     truth = frame_truth(video, len(data.classes))
     found.append(np.eye(truth.shape[1], dtype=bool)[truth.argmax(1)])
   return found
+
+
+def auc(scores: np.ndarray, positive: np.ndarray) -> float:
+  """Chance that a positive is above a negative. f[T], bool[T]."""
+  ranks = stats.rankdata(scores)[positive]
+  count = positive.sum()
+  pairs = count * (len(scores) - count)
+  return float((ranks.sum() - count * (count + 1) / 2) / pairs)
+
+
+def of_class(x: np.ndarray, action: np.ndarray) -> list[float]:
+  """AUC, level on action and elsewhere, change, of a class. f[T], bool[T]."""
+  change = np.abs(np.diff(x)).mean() / max(x.std(), 1e-9)
+  return [auc(x, action), x[action].mean(), x[~action].mean(), change]
+
+
+def cas_quality(run, data) -> str:
+  """The table of the ILG's CASs."""
+  outputs = run.networks.predict("ilg", "ilg", data.test)
+  rows: dict[str, list[list[float]]] = {}
+  together = []
+  for video, out in zip(data.test, outputs, strict=True):
+    truth = frame_truth(video, len(data.classes))[:, :-1]
+    streams = {k: cas_space.softmax(v) for k, v in out["logits"].items()}
+    fused = {"fused": cas_space.fuse(streams, run.config.fusion)}
+    for c in video.labels:
+      action = truth[:, c]
+      if action.all() or not action.any():
+        continue
+      for name, cas in {**streams, **fused}.items():
+        rows.setdefault(name, []).append(of_class(cas[:, c], action))
+      if len(streams) == 2:
+        pair = [cas[:, c] for cas in streams.values()]
+        if min(x.std() for x in pair) > 0:
+          together.append(np.corrcoef(*pair)[0, 1])
+  lines = ["| CAS | AUC | on actions | elsewhere | change |", "|---" * 5 + "|"]
+  for name, values in rows.items():
+    cells = " | ".join(f"{100 * x:.1f}" for x in np.mean(values, 0))
+    lines.append(f"| {name} | {cells} |")
+  if together:
+    lines.append(f"\nCorrelation of the streams: {np.mean(together):.2f}")
+  return "\n".join(lines)
 
 
 def confidence(run, data) -> str:
@@ -115,7 +164,10 @@ def main() -> None:
   said["data"]["root"] = args.root
   config = FrozenConfigDict(said)
   data = load_dataset(config.data)
-  print(confidence(pipeline.Run(config, data, args.run), data))
+  run = pipeline.Run(config, data, args.run)
+  print(cas_quality(run, data))
+  if config.ptlr.stages:
+    print(f"\n{confidence(run, data)}")
   if args.mended:
     source = Artefacts(config, args.run)
     lines = [train_on_mended(source, data, k, args.mended) for k in KINDS]

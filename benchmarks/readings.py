@@ -14,7 +14,6 @@ one that is best for that row on the mean over seeds ("0.5 softmax + own": NMS
 
 import argparse
 import importlib
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -96,16 +95,21 @@ PAPER = "0.7"
 # Ways to read the same networks, {name: delta of config.detect}: NMS, and of
 # the first CAS its space or whether it is a source of proposals beside OTS and
 # RTS. The first is the paper's.
-_NMS = {"0.7": 0.7, "0.5": 0.5, "0.4": 0.4}
-_SOFT = {"": {}, " softmax": {"ilg_cas": "softmax_minmax"}}
-_BESIDE = {"sources": ("ots", "rts", "ilg")}
-OF_FIRST: dict[str, Changes] = {
-  f"{nms}{soft}": {"nms": value, **_SOFT[soft]}
-  for (nms, value), soft in itertools.product(_NMS.items(), _SOFT)
+_NMS: dict[str, Changes] = {
+  name: {"nms": float(name)} for name in (PAPER, "0.5", "0.4", "0.3")
 }
+_BELOW = {
+  f"{name}{space}": {**_NMS[name], **changes}
+  for name in ("0.5", "0.4", "0.3")
+  for space, changes in (("", {}), (" softmax", {"ilg_cas": "softmax_minmax"}))
+}
+OF_FIRST: dict[str, Changes] = {PAPER: _NMS[PAPER], **_BELOW}
 OF_STAGES: dict[str, Changes] = {
-  **{name: {"nms": value} for name, value in _NMS.items()},
-  **{f"{name} + own": {**how, **_BESIDE} for name, how in OF_FIRST.items()},
+  **_NMS,
+  **{
+    f"{name} + own": {**changes, "sources": ("ots", "rts", "ilg")}
+    for name, changes in _BELOW.items()
+  },
 }
 AVERAGE = "0.1:0.7"
 
