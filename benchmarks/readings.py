@@ -19,6 +19,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from configs import thumos14_letter
 from ptlr_jax.cli import command_line, startup
 from ptlr_jax.io import storage
 from ptlr_jax.localization import detection
@@ -50,7 +51,7 @@ STATED: dict[str, Changes] = {
   "class_scores=ptlr": {"detect.class_scores": "ptlr"},
 }
 # The origin of the labels is a row of the paper's tables (configs/ablations),
-# or "" for what the configuration says: the ILG.
+# or "" for the ILG; changes are of what configs/thumos14_letter.py says.
 OF_BASNET: Changes = {"ptlr.stages": 3}
 # {arm: (origin, changes)}
 ARMS: dict[str, tuple[str, Changes]] = {
@@ -122,7 +123,7 @@ def ways_of(rows: list[str]) -> dict[str, dict[str, Changes]]:
 def configuration(config, seed: int, arm: str) -> FrozenConfigDict:
   """The delta of an arm, on a split of its own."""
   origin, changes = ARMS[arm]
-  config = ConfigDict(config.to_dict())
+  config = thumos14_letter.change(ConfigDict(config.to_dict()))
   if origin:
     row = importlib.import_module(f"configs.ablations.{origin}")
     config = row.change(config)

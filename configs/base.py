@@ -160,10 +160,10 @@ def get_config() -> ConfigDict:
 
   config.labels = ConfigDict(
     {
-      # Or softmax_stream_minmax, minmax, raw_minmax, softmax, raw:
+      # Or softmax_minmax, minmax, raw_minmax, softmax, raw:
       # method/cas_space.py.
-      "cas": "softmax_minmax",
-      "fusion": "average",  # or sum, of the streams by their weights
+      "cas": "softmax_stream_minmax",
+      "fusion": "sum",  # or average, of the streams by their weights
       "network_cas": "probability",  # or minmax, of OTS and RTS
       "high": 0.7,
       "low": 0.1,
@@ -171,7 +171,9 @@ def get_config() -> ConfigDict:
       "background_sum": "own",  # over the classes of class_filter, or all
       "several": "highest",  # or multi_hot, where two classes pass
       "keep_empty": True,  # no action frame left: keep the labels before
-      "update_rule": "replace",  # or merge; expand: old labels stay
+      # expand: labelled frames keep their labels, new frames join; merge: new
+      # labels override; replace: the new ones alone, as Algorithm 1 prints.
+      "update_rule": "expand",
     }
   )
 
@@ -224,7 +226,7 @@ def get_config() -> ConfigDict:
 
   config.detect = ConfigDict(
     {
-      "sources": ("ots", "rts"),  # and ilg
+      "sources": ("ots", "rts", "ilg"),  # whose proposals count
       "ilg_cas": "raw_minmax",  # the ILG's own CAS: as labels.cas, relu_minmax
       "class_scores": "ilg",  # or ptlr: mean of OTS and RTS
       "class_threshold": 0.25,
@@ -238,7 +240,7 @@ def get_config() -> ConfigDict:
       "contrast": "cas",  # or thresholded
       "class_weight": 0.2,
       "class_score": "value",  # or binary: 1 where it passes, 0 elsewhere
-      "nms": 0.7,
+      "nms": 0.5,  # 0.7 in the paper
       # Quirks of BaSNet-pytorch; `compat` sets them all.
       "nms_plus_one": False,  # True: a second is added to every length
       "nms_drop_equal": False,  # True: an IoU equal to `nms` is dropped too

@@ -228,7 +228,7 @@ def test_a_key_that_contradicts_the_switch_is_refused_in_a_line():
   assert "leave one of the two out" in line
   same = _parsed("--config.compat=basnet", "--config.detect.nms_plus_one=True")
   assert same.detect.nms_plus_one
-  assert _parsed("--config.compat=basnet", "--config.detect.nms=0.5")
+  assert _parsed("--config.compat=basnet", "--config.detect.ring=0.5")
 
 
 def test_an_unknown_switch_is_refused():

@@ -15,7 +15,8 @@ CLASSES = ("Diving", "HighJump")
 
 def _options(**changes):
   options = base.get_config().detect
-  options.update({"upsampling": 1, "ring": 0.5, **changes})
+  options.update({"upsampling": 1, "ring": 0.5, "sources": ("ots", "rts")})
+  options.update(changes)
   return options
 
 

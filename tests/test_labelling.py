@@ -1,8 +1,8 @@
-"""Pseudo labels of a training set, with the options of configs/base.py."""
+"""Pseudo labels of a training set, with the options of thumos14_letter."""
 
 import numpy as np
 
-from configs import base
+from configs import base, thumos14_letter
 from ptlr_jax.data.dataset import Dataset, Instance, Video
 from ptlr_jax.method import label_quality, pseudo_labels
 from ptlr_jax.method.pseudo_labels import PseudoLabels
@@ -12,7 +12,7 @@ A, B, BG, NONE = ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0])
 
 
 def options(**changes):
-  labels = base.get_config().labels
+  labels = thumos14_letter.get_config().labels
   labels.update(changes)
   return labels
 

@@ -103,10 +103,10 @@ def test_another_configuration_is_refused_with_its_keys(
   finished, monkeypatch, capsys
 ):
   before = (finished / "config.json").read_bytes()
-  argv = _argv(finished, "--config.seed=1", "--config.detect.nms=0.5")
+  argv = _argv(finished, "--config.seed=1", "--config.detect.nms=0.7")
   (line,) = _refused(monkeypatch, capsys, argv)
   assert str(finished / "config.json") in line
-  assert "detect.nms: 0.7 -> 0.5; seed: 0 -> 1" in line
+  assert "detect.nms: 0.5 -> 0.7; seed: 0 -> 1" in line
   assert "new --workdir" in line
   assert (finished / "config.json").read_bytes() == before
 

@@ -121,7 +121,7 @@ def test_a_single_run_and_seeds_do_not_share_a_folder(begun, root, tmp_path):
 
 def test_what_another_run_has_alike_is_reused(begun, root, tmp_path, capsys):
   new = tmp_path / "new"
-  _start(new, root, f"--reuse={begun}", "--config.detect.nms=0.5")
+  _start(new, root, f"--reuse={begun}", "--config.detect.nms=0.7")
   said = capsys.readouterr().out
   assert f"{begun}: ilg, labels-0 taken over from there" in said
   ours, theirs = (
@@ -154,5 +154,5 @@ def test_detections_that_are_left_bind_a_folder_to_its_run(begun, root):
     shutil.rmtree(begun / name)
   (begun / "detections").mkdir()
   (begun / "detections.json").rename(begun / "detections" / "ilg.json")
-  with pytest.raises(InputError, match=r"detect.nms: 0.7 -> 0.5"):
-    _start(begun, root, "--config.detect.nms=0.5")
+  with pytest.raises(InputError, match=r"detect.nms: 0.5 -> 0.7"):
+    _start(begun, root, "--config.detect.nms=0.7")

@@ -22,7 +22,7 @@ from torch_cases import (
 from torch_weights import from_torch, to_torch
 
 from benchmarks import torch_labels
-from configs import base, thumos14_basnet
+from configs import base, thumos14_basnet, thumos14_letter
 from ptlr_jax.cli import config_checks
 from ptlr_jax.data.dataset import Video
 from ptlr_jax.localization import detection
@@ -163,7 +163,8 @@ def test_initial_labels_follow_the_same_rule(streams):
   videos = list(_videos(np.random.default_rng(0)))
   if streams == ("fused",):
     videos = [(video, {"fused": x["rgb"]}) for video, x in videos]
-  labels, allowed = _initial(videos)
+  letter = thumos14_letter.get_config().labels
+  labels, allowed = _initial(videos, **letter)
   for got, own, (_, logits) in zip(labels, allowed, videos, strict=True):
     cas = torch_labels.label_cas(_cas(logits))
     _assert_same(
@@ -175,8 +176,7 @@ def test_initial_labels_follow_the_same_rule(streams):
 
 def test_labels_of_summed_streams_follow_the_same_rule():
   videos = list(_videos(np.random.default_rng(2)))
-  changes = {"cas": "softmax_stream_minmax", "fusion": "sum"}
-  labels, allowed = _initial(videos, **changes)
+  labels, allowed = _initial(videos)
   for got, own, (_, logits) in zip(labels, allowed, videos, strict=True):
     cas = torch_labels.summed_cas(_cas(logits))
     own = torch.from_numpy(own)
