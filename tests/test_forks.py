@@ -1,4 +1,4 @@
-"""The three forks of docs/FORKING.md: they run, and each takes effect."""
+"""The four forks of docs/FORKING.md: they run, and each takes effect."""
 
 import functools
 import importlib
@@ -18,14 +18,18 @@ from ptlr_jax import main
 from ptlr_jax.cli import config_checks
 from ptlr_jax.inference import model_file, run_model
 from ptlr_jax.io import label_files, metrics_log, storage
-from ptlr_jax.method import ilg, losses, registry
-from ptlr_jax.runtime import config_tree
+from ptlr_jax.method import ilg, losses, pseudo_labels, registry
+from ptlr_jax.runtime import config_tree, plugins
 from ptlr_jax.runtime.errors import InputError
-from ptlr_jax.training import plugins
 from tests import tiny_config
 
 ROOT = Path(__file__).parents[1]
-FORKS = ("js_consistency", "third_network", "attention_cas")
+FORKS = (
+  "js_consistency",
+  "third_network",
+  "attention_cas",
+  "withdrawn_labels",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +44,7 @@ def _names_of_forks_stay_here():
   registry.STAGES.pop("dts", None)
   ilg.NETWORKS.pop("attention", None)
   losses.SCALE_LOSSES.pop("js", None)
+  pseudo_labels.UPDATE_RULES.pop("withdraw", None)
   for name in [n for n in sys.modules if n.startswith("tests.forks.")]:
     del sys.modules[name]
 
@@ -175,7 +180,7 @@ def test_a_run_knows_its_plugins_and_a_model_file_imports_none(
   monkeypatch.setattr(
     plugins, "import_plugins", lambda names: asked.append(names)
   )
-  with pytest.raises(InputError, match=r"expected one of ilg, ots, rts, came"):
+  with pytest.raises(InputError, match=r"expected one of ilg, ots, rts, got"):
     run_model.model_from_workdir(third)
   assert asked == [("tests.forks.third_network.stage",)]
   monkeypatch.undo()
@@ -293,3 +298,52 @@ def test_names_of_plugins_are_refused_without_plugins():
   with pytest.raises(InputError, match=r"dts\.batch_size: .* lacks this key"):
     config_checks.freeze_config(config)
   assert "sc" in losses.SCALE_LOSSES
+
+
+# (d) An update rule.
+
+
+def test_a_contradicted_label_is_withdrawn():
+  withdraw = _of("withdrawn_labels", "rule", "withdraw")
+  a, b, none = (1, 0), (0, 1), (0, 0)
+
+  def labels_of(*rows):
+    labels = np.array(rows, bool)
+    return pseudo_labels.PseudoLabels(labels, labels.any(1))
+
+  old = labels_of(a, a, a, none, none)
+  found = withdraw(old, labels_of(a, b, none, b, none))
+  expected = labels_of(a, none, a, b, none)
+  np.testing.assert_array_equal(found.labels, expected.labels)
+  np.testing.assert_array_equal(found.selected, expected.selected)
+
+
+def test_a_run_updates_its_labels_by_a_new_rule(tmp_path, monkeypatch):
+  _of("withdrawn_labels", "rule", "withdraw")
+  seen = []
+
+  def told(old, new):
+    seen.append((old, new))
+    return old
+
+  monkeypatch.setitem(pseudo_labels.UPDATE_RULES, "withdraw", told)
+  stages = ("--config.ptlr.stages=1", "--config.labels.keep_empty=False")
+  run = _run("withdrawn_labels", tmp_path / "run", *stages)
+  assert len(seen) == 2 * 6  # of two networks, six training videos each
+  first, last = (
+    (run / "labels" / f"{name}.npz").read_bytes()
+    for name in ("labels-0", "labels-1-rts")
+  )
+  assert first == last
+
+
+def test_an_unknown_rule_is_refused_in_a_line():
+  config = base.get_config()
+  config.labels.update_rule = "withdrawn"
+  with pytest.raises(InputError, match=r"labels\.update_rule: expected one of"):
+    config_checks.freeze_config(config)
+  config.plugins = ("tests.forks.withdrawn_labels.rule",)
+  config_checks.freeze_config(config)  # only the plugin knows
+  old = pseudo_labels.PseudoLabels(np.eye(2, dtype=bool), np.ones(2, bool))
+  with pytest.raises(InputError, match=r"got 'withdrawn'; --config\.plugins"):
+    pseudo_labels.update(old, old, keep_empty=True, rule="withdrawn")

@@ -18,7 +18,7 @@ from ptlr_jax.runtime.errors import InputError
 
 NETWORKS = ("ilg", "ots", "rts")
 # Where a plugin may add to what there is to choose from: only it knows names.
-_OPEN = ("ilg.network",)
+_OPEN = ("ilg.network", "labels.update_rule")
 # As `models.convolution` has them, which imports JAX.
 _CONVOLUTIONS = ("auto", "direct", "winograd2", "winograd4")
 _PRECISIONS = ("float32", "tf32", "bf16")
@@ -66,7 +66,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
   "labels.fusion": ("average", "sum"),
   "labels.background_sum": ("own", "all"),
   "labels.several": ("highest", "multi_hot"),
-  "labels.update_rule": UPDATE_RULES,
+  "labels.update_rule": tuple(UPDATE_RULES),
   "labels.network_cas": ("probability", "minmax"),
   "ots.loss_average": ("batch", "video"),
   "rts.loss_average": ("batch", "video"),

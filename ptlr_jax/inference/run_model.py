@@ -12,10 +12,10 @@ from ptlr_jax.inference import model_file
 from ptlr_jax.inference.model_file import Model, flatten_params, networks_of
 from ptlr_jax.io import checkpoints, storage
 from ptlr_jax.method.registry import STAGES
-from ptlr_jax.method.stage import Stage, registered
+from ptlr_jax.method.stage import Stage
 from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.runtime import plugins
 from ptlr_jax.runtime.errors import Damaged, InputError
-from ptlr_jax.training import plugins
 from ptlr_jax.workdir import provenance
 from ptlr_jax.workdir.artefacts import Artefacts, read_run_config
 
@@ -25,7 +25,9 @@ LEARNED_FROM = "learned_from"  # of a start in provenance.json
 @functools.cache
 def cached_stage(name: str, classes: int, options: FrozenConfigDict) -> Stage:
   """One a network and its settings, so that nothing is compiled twice."""
-  return registered(STAGES, name, "ptlr.networks")(classes, options.to_dict())
+  return plugins.registered(STAGES, name, "ptlr.networks")(
+    classes, options.to_dict()
+  )
 
 
 def check_shapes(model: Model, where: str) -> None:

@@ -13,7 +13,6 @@ from ptlr_jax.method.stage import (
   Stage,
   Terms,
   init_input,
-  registered,
   remembering,
   rows,
   stacked,
@@ -22,6 +21,7 @@ from ptlr_jax.method.stage import (
 from ptlr_jax.method.temporal_scale import scale_transform
 from ptlr_jax.models import basnet
 from ptlr_jax.models.layers import segment_numbers
+from ptlr_jax.runtime.plugins import registered
 
 # The network of a stream, as `basnet.BasNet`, by `config.ilg.network`; plugins
 # add others.

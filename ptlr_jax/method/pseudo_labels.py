@@ -4,13 +4,14 @@ Legend: T segments ("frames" in the paper), C action classes, background in
 column C. NumPy; one video at a time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ptlr_jax.data.dataset import Video
 from ptlr_jax.method import cas_space
+from ptlr_jax.runtime.plugins import registered
 
 
 class PseudoLabels(NamedTuple):
@@ -93,7 +94,36 @@ def has_action(labels: PseudoLabels) -> bool:
   return bool(labels.labels[:, :-1].any())
 
 
-UPDATE_RULES = ("replace", "merge", "expand")
+def _overlaid(first: PseudoLabels, second: PseudoLabels) -> PseudoLabels:
+  """Both sets; where a frame has two labels, those of the first."""
+  labels = np.where(first.selected[:, None], first.labels, second.labels)
+  return PseudoLabels(labels, first.selected | second.selected)
+
+
+def replace(old: PseudoLabels, new: PseudoLabels) -> PseudoLabels:
+  """The new set alone, as Algorithm 1 prints."""
+  return new
+
+
+def merge(old: PseudoLabels, new: PseudoLabels) -> PseudoLabels:
+  """Both sets, and the new label where a frame has two."""
+  return _overlaid(new, old)
+
+
+def expand(old: PseudoLabels, new: PseudoLabels) -> PseudoLabels:
+  """Both sets, and the old label where a frame has two ("progressively expand
+  the training set", Sec. III-D)."""
+  return _overlaid(old, new)
+
+
+# By `config.labels.update_rule`, f(old, new) of one video; plugins add others.
+UPDATE_RULES: dict[
+  str, Callable[[PseudoLabels, PseudoLabels], PseudoLabels]
+] = {
+  "replace": replace,
+  "merge": merge,
+  "expand": expand,
+}
 
 
 def update(
@@ -101,22 +131,11 @@ def update(
 ) -> PseudoLabels:
   """The update of Algorithm 1, by one of `UPDATE_RULES`.
 
-  `replace`: the new set. `merge`: both sets, and the new label where a frame
-  has two. `expand`: both sets, and the old label where a frame has two. With
-  `keep_empty` a video for which the network finds no action frame keeps its
-  old labels.
+  With `keep_empty` a video for which the network finds no action frame keeps
+  its old labels.
   """
-  if rule not in UPDATE_RULES:
-    raise ValueError(
-      f"rule: expected one of {', '.join(UPDATE_RULES)}, got {rule!r}"
-    )
-  if keep_empty and not has_action(new):
-    return old
-  if rule == "replace":
-    return new
-  first, second = (new, old) if rule == "merge" else (old, new)
-  labels = np.where(first.selected[:, None], first.labels, second.labels)
-  return PseudoLabels(labels, first.selected | second.selected)
+  chosen = registered(UPDATE_RULES, rule, "labels.update_rule")
+  return old if keep_empty and not has_action(new) else chosen(old, new)
 
 
 def allowed_classes(

@@ -24,7 +24,6 @@ import jax.numpy as jnp
 
 from ptlr_jax.data.dataset import stream_order
 from ptlr_jax.models.layers import COSTLY, segment_numbers
-from ptlr_jax.runtime.errors import InputError
 
 COMMON = ("scale", "scale_grid")  # what a batch has once, not a row each
 
@@ -92,17 +91,3 @@ def numbers(batch: Batch) -> Any:
   if "number" in batch:
     return batch["number"]
   return segment_numbers(rows(batch), batch["mask"].shape[1])
-
-
-def registered(registry: Mapping[str, Any], name: str, key: str) -> Any:
-  """The entry of a name in STAGES, NETWORKS or SCALE_LOSSES.
-
-  Raises:
-    InputError: there is none, and `key` of the configuration asks for it.
-  """
-  if name not in registry:
-    raise InputError(
-      f"--config.{key}: expected one of {', '.join(registry)}, came {name!r}; "
-      "--config.plugins names the modules that add others"
-    )
-  return registry[name]

@@ -20,10 +20,10 @@ from ptlr_jax.io import checkpoints, storage
 from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.runs.detection_phase import DetectionPhase
 from ptlr_jax.runs.label_phases import LabelPhases
-from ptlr_jax.runtime import mesh, processes
+from ptlr_jax.runtime import mesh, plugins, processes
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import say
-from ptlr_jax.training import external_cas, plugins, resident
+from ptlr_jax.training import external_cas, resident
 from ptlr_jax.training.networks import Networks
 from ptlr_jax.training.trainer import Trainer, TrainSettings
 from ptlr_jax.workdir import log_followers, provenance, shares

@@ -10,8 +10,9 @@ from ml_collections import FrozenConfigDict
 from ptlr_jax.data.dataset import Dataset, Video
 from ptlr_jax.io import checkpoints
 from ptlr_jax.method.registry import STAGES
-from ptlr_jax.method.stage import Stage, registered
+from ptlr_jax.method.stage import Stage
 from ptlr_jax.runtime.mesh import Devices
+from ptlr_jax.runtime.plugins import registered
 from ptlr_jax.training import external_cas, prediction, train_step
 from ptlr_jax.workdir import shares
 from ptlr_jax.workdir.artefacts import Artefacts

@@ -15,5 +15,5 @@ def get_config(name: str = "simulated"):
   width, dropout = config.ots.model.width, config.ots.model.dropout
   config.dts.model = {"width": width, "layers": 4, "dropout": dropout}
   config.ptlr.networks = ("ots", "rts", "dts")
-  config.detect.sources = ("ots", "rts", "dts")
+  config.detect.sources = (*config.detect.sources, "dts")
   return config

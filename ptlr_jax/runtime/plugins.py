@@ -1,12 +1,13 @@
-"""Modules of the user's own that add stages, networks or losses.
+"""Modules of the user's own that add stages, networks, losses or label rules.
 
-Importing one enters what it has in `registry.STAGES`, `ilg.NETWORKS` or
-`losses.SCALE_LOSSES`; `config.plugins` names them, so that whatever reads the
+Importing one enters what it has in a dict of `ptlr_jax.method`, as
+`registry.STAGES`; `config.plugins` names them, so that whatever reads the
 configuration of a run (another process, a resumed run) has them too.
 """
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ptlr_jax.runtime.errors import InputError
 
@@ -30,3 +31,17 @@ def import_plugins(names: Iterable[str]) -> None:
       )
   if problems:
     raise InputError(*problems)
+
+
+def registered(registry: Mapping[str, Any], name: str, key: str) -> Any:
+  """The entry of a name in a dict that plugins may add to.
+
+  Raises:
+    InputError: there is none, and `key` of the configuration asks for it.
+  """
+  if name not in registry:
+    raise InputError(
+      f"--config.{key}: expected one of {', '.join(registry)}, got {name!r}; "
+      "--config.plugins names the modules that add others"
+    )
+  return registry[name]
