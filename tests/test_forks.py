@@ -191,7 +191,7 @@ def test_a_run_knows_its_plugins_and_a_model_file_imports_none(
   assert run_model.open_model(tmp_path / "model.safetensors").stage == 1
   monkeypatch.delitem(registry.STAGES, "dts")
   run_model.cached_stage.cache_clear()
-  with pytest.raises(InputError, match=r"networks: .* came 'dts'; .*plugins"):
+  with pytest.raises(InputError, match=r"networks: .* got 'dts'; .*plugins"):
     run_model.open_model(tmp_path / "model.safetensors")
 
 
