@@ -38,6 +38,15 @@ SUM = {
 }
 UNIFORM = {"ptlr.sampling": "uniform"}
 BALANCE = {"ots.class_balance": True, "rts.class_balance": True}
+THETA: dict[str, Changes] = {  # schedules of theta_p
+  "0.99": {"ptlr.thresholds": (0.99, 0.95, 0.9, 0.7)},
+  "0.5": {"ptlr.thresholds": (0.7, 0.5, 0.3, 0.3)},
+}
+SMOOTHING = {"ots.label_smoothing": 0.2, "rts.label_smoothing": 0.2}
+WITHDRAW = {  # a label that a network contradicts: docs/FORKING.md
+  "plugins": ("tests.forks.withdrawn_labels.rule",),
+  "labels.update_rule": "withdraw",
+}
 # The thresholds that 0.7 and 0.1 of the weighted sum are after a division by
 # the weights' 2.5, for a CAS that has one stream.
 DIVIDED = {"labels.high": 0.28, "labels.low": 0.04}
@@ -66,6 +75,11 @@ ARMS: dict[str, tuple[str, Changes]] = {
   "sum, expand, uniform": ("", {**SUM, **EXPAND, **UNIFORM}),
   "sum, expand, balance": ("", {**SUM, **EXPAND, **BALANCE}),
   "all": ("", {**SUM, **EXPAND, **UNIFORM, **BALANCE}),
+  # What might make stages 2 and 3 add
+  "sum, expand, theta 0.99": ("", {**SUM, **EXPAND, **THETA["0.99"]}),
+  "sum, expand, theta 0.5": ("", {**SUM, **EXPAND, **THETA["0.5"]}),
+  "sum, expand, smoothing": ("", {**SUM, **EXPAND, **SMOOTHING}),
+  "sum, withdraw": ("", {**SUM, **WITHDRAW}),
   "Bas-Net, letter": ("basnet", OF_BASNET),
   "Bas-Net, expand": ("basnet", {**OF_BASNET, **EXPAND}),
   "Bas-Net, divided": ("basnet", {**OF_BASNET, **DIVIDED}),

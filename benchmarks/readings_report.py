@@ -124,7 +124,9 @@ def _step(before: np.ndarray, after: np.ndarray) -> str:
   """The mean difference, the seeds that rise, and p of a paired t-test."""
   difference, p = ablations.compare(before, after)
   up = f"{(after > before).sum()}/{len(after)}"
-  return f"{difference:+.1f} ({up}" + (f", p {p:.3f})" if p else ")")
+  return (
+    f"{difference:+.1f} ({up}" + ("" if p is None else f", p {p:.1g}") + ")"
+  )
 
 
 def _table(lines: list[list[str]]) -> str:
