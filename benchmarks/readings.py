@@ -90,9 +90,9 @@ ARMS: dict[str, tuple[str, Changes]] = {
   ),
   # Table III, and what was tried on the ILG's two losses
   "Bas-Net": ("basnet", {}),
-  "ILG w/o cs & tm": ("ilg_without_cs_tm", {}),
-  "ILG w/o tm": ("ilg_without_tm", {}),
-  "ILG w/o cs": ("ilg_without_cs", {}),
+  "ILG without cs, tm": ("ilg_without_cs_tm", {}),
+  "ILG without tm": ("ilg_without_tm", {}),
+  "ILG without cs": ("ilg_without_cs", {}),
   "ILG": ("ilg", {}),
   "ILG, weights 0.05": (
     "ilg",

@@ -109,5 +109,5 @@ def test_arms_change_the_configuration_as_they_say():
   other = readings.configuration(config, 3, "Bas-Net, divided, expand")
   assert other.ilg.streams == ("fused",)
   assert (other.ptlr.stages, other.labels.high) == (3, 0.28)
-  row = readings.configuration(config, 3, "ILG w/o cs")
+  row = readings.configuration(config, 3, "ILG without cs")
   assert (row.ptlr.stages, row.ilg.loss.alpha, row.ilg.loss.beta) == (0, 0, 0.5)
