@@ -79,9 +79,9 @@ def cas_quality(run, data) -> str:
       for name, cas in {**streams, **fused}.items():
         rows.setdefault(name, []).append(of_class(cas[:, c], action))
       if len(streams) == 2:
-        pair = [cas[:, c] for cas in streams.values()]
-        if min(x.std() for x in pair) > 0:
-          together.append(np.corrcoef(*pair)[0, 1])
+        first, second = (cas[:, c] for cas in streams.values())
+        if min(first.std(), second.std()) > 0:
+          together.append(np.corrcoef(first, second)[0, 1])
   lines = ["| CAS | AUC | on actions | elsewhere | change |", "|---" * 5 + "|"]
   for name, values in rows.items():
     cells = " | ".join(f"{100 * x:.1f}" for x in np.mean(values, 0))

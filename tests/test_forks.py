@@ -309,7 +309,7 @@ def test_a_contradicted_label_is_withdrawn():
 
   def labels_of(*rows):
     labels = np.array(rows, bool)
-    return pseudo_labels.PseudoLabels(labels, labels.any(1))
+    return pseudo_labels.PseudoLabels(labels, np.asarray(labels.any(1)))
 
   old = labels_of(a, a, a, none, none)
   found = withdraw(old, labels_of(a, b, none, b, none))

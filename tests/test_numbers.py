@@ -237,7 +237,7 @@ def test_what_labels_leave_without_a_frame_is_said():
 
 
 def test_a_run_without_any_label_says_so_and_trains_nothing(tmp_path, capsys):
-  nothing = ("--config.labels.high=1.0", "--config.labels.low=0.0")
+  nothing = ("--config.labels.high=3.0", "--config.labels.low=0.0")
   _start(tmp_path, *nothing)
   said = capsys.readouterr().out
   assert "labels-0       no frame of any video is labelled" in said

@@ -26,6 +26,8 @@ CONFIG = f"--config={Path(tiny_config.__file__)}"
 STAGES = (
   *("--config.ptlr.stages=1", "--config.compile_cache=off"),
   "--config.detect.ilg_cas=softmax_minmax",
+  # Of streams that are fused before the min-max, a dumped CAS says it all.
+  *("--config.labels.cas=softmax_minmax", "--config.labels.fusion=average"),
   # Smaller programs.
   *("--config.ilg.loss.beta=0.0", "--config.ilg.loss.gamma=0.0"),
   "--config.rts.model.branches=1",

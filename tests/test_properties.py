@@ -242,7 +242,7 @@ def test_raising_the_initial_thresholds_adds_no_label(how):
 @every(several=SEVERAL, network_cas=NETWORK_CAS)
 def test_raising_theta_adds_no_label(how):
   own, thetas = allowed(), (0.2, 0.3, 0.4, 0.6, 0.7, 0.9)
-  old = initial(own)
+  old, how = initial(own), {**how, "update_rule": "replace"}
   steps = [refine(old, own, t, keep_empty=False, **how) for t in thetas]
   assert_never_adds([joined(labels)[0] for labels in steps])
   assert_never_adds([joined(labels)[2] for labels in steps])
@@ -281,7 +281,7 @@ def test_initial_labels_never_name_a_class_outside_the_videos_own(how):
   several=SEVERAL,
   network_cas=NETWORK_CAS,
   keep_empty=(True, False),
-  update_rule=("replace", "merge"),
+  update_rule=("replace", "merge", "expand"),
 )
 def test_refined_labels_never_name_a_class_outside_the_videos_own(how):
   own = allowed()
