@@ -51,10 +51,9 @@ def truths(data) -> list[np.ndarray]:
 
 def auc(scores: np.ndarray, positive: np.ndarray) -> float:
   """Chance that a positive is above a negative. f[T], bool[T]."""
-  ranks = stats.rankdata(scores)[positive]
-  count = positive.sum()
-  pairs = count * (len(scores) - count)
-  return float((ranks.sum() - count * (count + 1) / 2) / pairs)
+  pair = scores[positive], scores[~positive]
+  wins = stats.mannwhitneyu(*pair, method="asymptotic").statistic
+  return float(wins / (len(pair[0]) * len(pair[1])))
 
 
 def of_class(x: np.ndarray, action: np.ndarray) -> list[float]:

@@ -96,14 +96,18 @@ def report(root: Path, arms, seeds, against: str) -> str:
   for arm, found in all_found.items():
     seen = ",".join(map(str, found.seeds))
     lines["labels"].append([arm, seen, found.labels()])
+    compared = arm != against and against in all_found
+    base = Found(root, against, found.seeds) if compared else None
     for kind in ("paper", "best"):
       values, cells = found.read_by(kind)
       lines["scores"].append([arm, kind, *cells])
       steps = [_step(values[a], values[b]) for a, b in _pairs(list(values))]
       lines["steps"].append([arm, kind, *steps])
-      if arm != against and against in all_found:
-        base = Found(root, against, found.seeds).read_by(kind)[0]
-        steps = [_step(base[row], values[row]) for row in values if row in base]
+      if base:
+        other, _ = base.read_by(kind)
+        steps = [
+          _step(other[row], values[row]) for row in values if row in other
+        ]
         lines["differences"].append([arm, kind, *steps])
   return "\n\n".join(_table([heads[name], *lines[name]]) for name in heads)
 

@@ -39,7 +39,7 @@ COMPAT: dict[str, dict[str, Any]] = {
     "detect.positive_runs": True,  # where(cas > 0) after the threshold
     "detect.contrast": "thresholded",  # on the CAS with zeros below it
     "detect.ring_rounding": "towards_start",  # int() of both its ends
-    "detect.nms": 0.7,
+    "detect.nms": 0.7,  # the default there
     "detect.nms_plus_one": True,  # lengths are end - start + 1, in seconds
     "detect.nms_drop_equal": True,  # kept is IoU < 0.7
   },
