@@ -1,7 +1,7 @@
 """The tables of benchmarks/readings.py, from what it has left.
 
 python benchmarks/readings_report.py --workdir=runs/readings \
-  [--seeds=0,1,2,3,4] ["--arms=letter;sum, expand"] [--against=letter]
+  [--seeds=5|0,7] ["--arms=letter;sum, expand"] [--against=letter]
 
 Prints Markdown: each row by the paper's reading and by its own best, the steps
 from stage to stage and the differences from the arm `--against` (paired over
@@ -17,6 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.readings import ARMS, PAPER, ways_of
+from ptlr_jax import tables
 from ptlr_jax.io import storage
 from ptlr_jax.paper_tables import ablations
 
@@ -146,11 +147,11 @@ def main() -> None:
   """Command line."""
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--workdir", type=Path, required=True)
-  parser.add_argument("--seeds", default="0,1,2,3,4")
+  parser.add_argument("--seeds", default="5", help="how many, or 0,7")
   parser.add_argument("--arms", default=";".join(ARMS), help="separated by ;")
   parser.add_argument("--against", default="letter", help="an arm")
   args = parser.parse_args()
-  seeds = [int(seed) for seed in args.seeds.split(",")]
+  seeds = tables.seeds_of(args.seeds, 0)
   print(report(args.workdir, args.arms.split(";"), seeds, args.against))
 
 
