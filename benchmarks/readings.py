@@ -212,7 +212,7 @@ def main() -> None:
   arms = args.arms.split(";")
   given = command_line.parse(["", f"--workdir={args.workdir}", *rest]).config
   seeds = tables.seeds_of(args.seeds, given.seed)
-  startup.settle_jax(given.deterministic, given.compile_cache)
+  startup.settle_jax(given)
   for seed in seeds:
     data = load_dataset(configuration(given, seed, "letter").data)
     for arm in arms:

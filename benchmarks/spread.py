@@ -66,7 +66,7 @@ def work(args: argparse.Namespace) -> None:
     from ptlr_jax.cli import startup
 
     config = FrozenConfigDict(config_of(args))
-    startup.settle_jax(config.deterministic, config.compile_cache)
+    startup.settle_jax(config)
     found = timed(config, args)
     if processes.is_first():
       print(json.dumps(found), flush=True)

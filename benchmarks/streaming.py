@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from ptlr_jax.data.dataset import Dataset, Instance, Video
-from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.layouts.source import read_options
 from ptlr_jax.data.tfds import builders, prepared
 
 
@@ -71,7 +71,7 @@ def _stream(options) -> None:
   sys.path.insert(0, str(Path(__file__).parents[1]))
   from configs import activitynet
 
-  how = ReadOptions(root=options.folder, layout="prepared", memory_gb=0.0)
+  how = read_options(root=options.folder, layout="prepared", memory_gb=0.0)
   data = prepared.load_prepared(how)
   ilg = activitynet.get_config().ilg
   batch_at = batches.ilg_batches(data.train, 200, ilg, seed=0, name="ilg")

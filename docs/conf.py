@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import ptlr_jax
+from ptlr_jax.runtime import schema
 
 project = "ptlr_jax"
 author = "The ptlr_jax maintainers"
@@ -54,8 +55,24 @@ def _modules(package: str) -> list[str]:
   return found
 
 
+def _config_tables() -> str:
+  """A table of keys for every section of the configuration."""
+  text, section = "", None
+  for name, default, kind, meaning in schema.reference():
+    first = name.partition(".")[0] if "." in name else "general"
+    if first != section:
+      section = first
+      text += f"\n## {section}\n\n| key | default | values | meaning |\n"
+      text += "|---|---|---|---|\n"
+    text += f"| `{name}` | `{default}` | {kind} | {meaning} |\n"
+  return text
+
+
 def _fill(app, page, source):
-  """Makes names of pages links; puts the modules of a package on its page."""
+  """Makes names of pages links; puts the keys of the configuration on theirs,
+  and the modules of a package on its own."""
+  if page == "CONFIG":
+    source[0] += _config_tables()
   if not page.startswith("api/"):
     source[0] = re.sub(
       r"`((?:docs/)?([A-Z0-9_]+\.md))`", r"[`\1`](\2)", source[0]

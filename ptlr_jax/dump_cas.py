@@ -54,7 +54,7 @@ def _dump(config: Any, directory: Path, target: Path) -> None:
   # These import JAX, which a mistake in the flags spares.
   from ptlr_jax.cli import startup
 
-  startup.settle_jax(config.deterministic, config.compile_cache)
+  startup.settle_jax(config)
   from ptlr_jax.runs.dataset import load_dataset
   from ptlr_jax.runs.pipeline import Run
 

@@ -47,7 +47,7 @@ def _go_on(
 ) -> None:
   from ptlr_jax.cli import startup  # imports JAX: not for a finished run
 
-  startup.settle_jax(config.deterministic, config.compile_cache)
+  startup.settle_jax(config)
   from ptlr_jax.runs import seeds
   from ptlr_jax.runs.dataset import load_dataset_in_turn
 

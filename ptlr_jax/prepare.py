@@ -29,8 +29,9 @@ from ptlr_jax.cli import command_line
 from ptlr_jax.data import reading, simulated, summary
 from ptlr_jax.data.dataset import Dataset
 from ptlr_jax.data.layouts import LAYOUTS, read_source
-from ptlr_jax.data.layouts.source import ReadOptions, Source
+from ptlr_jax.data.layouts.source import ReadOptions, Source, read_options
 from ptlr_jax.data.tfds import prepared
+from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import Progress, say, show
 
@@ -69,18 +70,14 @@ def _parse(argv: Sequence[str]) -> tuple[Command, ReadOptions]:
     bool: flags.DEFINE_boolean,
     tuple: flags.DEFINE_list,
   }
-  fields = [f for f in dataclasses.fields(ReadOptions) if f.name != "root"]
-  for field in fields:
-    default = field.default
-    kind = define[type(default)]
-    kind(field.name, default, "", flag_values=values)
+  usual = vars(read_options())
+  del usual["root"]
+  for name, default in usual.items():
+    define[type(default)](name, default, "", flag_values=values)
   command_line.read_flags(values, argv, USAGE)
-  chosen = {}
-  for field in fields:
-    value = values[field.name].value
-    chosen[field.name] = tuple(value) if isinstance(value, list) else value
+  said = config_tree.flatten({name: values[name].value for name in usual})
   own: Any = {name: values[name].value for name in Command._fields}
-  return Command(**own), ReadOptions(root=str(values["source"].value), **chosen)
+  return Command(**own), ReadOptions(root=str(values["source"].value), **said)
 
 
 def _check_flags(command: Command, options: ReadOptions) -> None:

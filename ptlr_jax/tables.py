@@ -114,7 +114,7 @@ class Runs:
     # These import JAX, which finished tables spare.
     from ptlr_jax.cli import startup
 
-    startup.settle_jax(config.deterministic, config.compile_cache)
+    startup.settle_jax(config)
     from ptlr_jax.runs import pipeline, space_estimate
     from ptlr_jax.runs.dataset import load_dataset
 

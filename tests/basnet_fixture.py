@@ -11,7 +11,7 @@ import pytest
 from ptlr_jax.data import reading
 from ptlr_jax.data.dataset import Dataset, Instance, Video
 from ptlr_jax.data.layouts import read_source
-from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.layouts.source import read_options
 from ptlr_jax.runtime.errors import InputError
 
 
@@ -93,7 +93,7 @@ def read_root(
   root: Path | str, layout: str = "basnet", **options: Any
 ) -> Dataset:
   """The data set under `root`, as `dataset.load_dataset` reads it."""
-  how = ReadOptions(str(root), layout, **options)
+  how = read_options(root=str(root), layout=layout, **options)
   problems: list[str] = []
   return reading.read_dataset(read_source(how, problems), how, problems)
 

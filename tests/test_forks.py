@@ -1,8 +1,8 @@
-"""The four forks of docs/FORKING.md: they run, and each takes effect."""
+"""The forks of docs/FORKING.md: they run, and each takes effect."""
 
 import functools
 import importlib
-import re
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from stage_batches import KEY, C, batch_of, options
 from configs import base, simulated
 from ptlr_jax import main
 from ptlr_jax.cli import config_checks
+from ptlr_jax.data import layouts
 from ptlr_jax.inference import model_file, run_model
 from ptlr_jax.io import label_files, metrics_log, storage
 from ptlr_jax.method import ilg, losses, pseudo_labels, registry
@@ -25,16 +26,17 @@ from tests import tiny_config
 
 ROOT = Path(__file__).parents[1]
 FORKS = (
-  "js_consistency",
-  "third_network",
-  "attention_cas",
-  "withdrawn_labels",
+  *("transformer", "js_consistency", "cosine_streams", "npz_layout"),
+  *("withdrawn_labels", "third_network"),
 )
 
 
 @pytest.fixture(autouse=True)
 def _jax_stays_as_it_is(monkeypatch):
-  monkeypatch.setattr("ptlr_jax.cli.startup.settle_jax", lambda *_: None)
+  monkeypatch.setattr(
+    "ptlr_jax.cli.startup.settle_jax",
+    lambda config: plugins.import_plugins(config.plugins),
+  )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,8 +44,10 @@ def _names_of_forks_stay_here():
   """Other tests go through the same dicts."""
   yield
   registry.STAGES.pop("dts", None)
-  ilg.NETWORKS.pop("attention", None)
+  ilg.NETWORKS.pop("transformer", None)
   losses.SCALE_LOSSES.pop("js", None)
+  losses.CROSS_STREAM_LOSSES.pop("cosine", None)
+  layouts.LAYOUTS.pop("npz", None)
   pseudo_labels.UPDATE_RULES.pop("withdraw", None)
   for name in [n for n in sys.modules if n.startswith("tests.forks.")]:
     del sys.modules[name]
@@ -63,9 +67,18 @@ def _tiny() -> list[str]:
   return [f"--config.{key}={x}" for key, x in changed.items()]
 
 
-def _run(fork: str, workdir: Path, *overrides: str) -> Path:
-  config = ROOT / "tests" / "forks" / fork / "config.py"
-  flags = (*_tiny(), "--config.ilg.streams=('rgb',)", *overrides)
+def _run(
+  fork: str,
+  workdir: Path,
+  *overrides: str,
+  streams: tuple[str, ...] = ("rgb",),
+  without: str = "no section",
+) -> Path:
+  """Runs a fork on the demo at the size of the tests, and returns `workdir`;
+  the sizes of the section `without` stay the fork's own."""
+  config = ROOT / "tests" / "forks" / fork / "config.py:simulated"
+  small = [flag for flag in _tiny() if without not in flag]
+  flags = (*small, f"--config.ilg.streams={streams}", *overrides)
   main.run_command(
     ["main", f"--config={config}", f"--workdir={workdir}", *flags]
   )
@@ -81,18 +94,16 @@ def _log(directory: Path, phase: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("fork", FORKS)
-def test_the_page_has_the_very_text_of_a_fork_in_under_80_lines(fork):
+def test_the_page_has_the_files_of_a_fork_and_they_are_short(fork):
   page = (ROOT / "docs" / "FORKING.md").read_text()
-  texts = {p: p.read_text() for p in (ROOT / "tests/forks" / fork).glob("*.py")}
-  assert len(texts) == 2
-  for path, text in texts.items():
+  paths = list((ROOT / "tests/forks" / fork).glob("*.py"))
+  assert len(paths) == 2
+  for path in paths:
     name = path.relative_to(ROOT)
-    assert f"`{name}`\n\n```python\n{text}```\n" in page
-  lines = sum(len(text.splitlines()) for text in texts.values())
-  assert lines < 80
-  named = re.search(rf"\((\d+) lines\)\n[^#]*tests/forks/{fork}/", page)
-  assert named
-  assert int(named[1]) == lines
+    assert f"[`{name}`](../{name})\n" in page
+    assert f"```{{literalinclude}} ../{name}\n```\n" in page
+  lines = sum(len(path.read_text().splitlines()) for path in paths)
+  assert lines < (80 if fork == "third_network" else 60)
 
 
 @pytest.mark.parametrize("fork", FORKS)
@@ -101,13 +112,14 @@ def test_a_fork_changes_nothing_of_the_base_but_what_it_says(fork):
   changed = config_tree.flatten(config)
   usual = config_tree.flatten(base.named("thumos14"))
   names = {k for k in changed if k not in usual or usual[k] != changed[k]}
-  names = {name for name in names if not name.startswith("dts.")}
+  sections = ("dts.", "ilg.model.")
+  names = {name for name in names if not name.startswith(sections)}
   assert "plugins" in names
   assert len(names) <= 4
   config_checks.freeze_config(config)
 
 
-# (a) Jensen-Shannon.
+# Jensen-Shannon.
 
 
 def test_jensen_shannon_by_hand():
@@ -138,7 +150,7 @@ def test_a_new_loss_is_logged_and_weighed(tmp_path):
   assert list(metrics["stages"]) == ["ilg"]
 
 
-# (b) A third network.
+# A third network.
 
 
 @pytest.fixture(scope="module")
@@ -215,12 +227,12 @@ def test_videos_of_a_row_do_not_see_each_other_through_dilations():
   assert moved[8] > 0  # eight segments on
 
 
-# (c) Attention in the ILG.
+# A transformer encoder in the ILG.
 
 
 def test_attention_has_parameters_that_learn_and_reads_no_padding():
-  made = _of("attention_cas", "model", "AttentionBasNet")
-  net = made(C, filter_width=4, cas_width=4, heads=2)
+  made = _of("transformer", "model", "Transformer")
+  net = made(C, width=4, layers=1, heads=2)
   batch = batch_of()
   x, mask = batch["features"]["rgb"], batch["mask"]
   params = jax.jit(net.init)(KEY, x, mask)
@@ -233,7 +245,7 @@ def test_attention_has_parameters_that_learn_and_reads_no_padding():
     return jnp.where(mask[..., None], cas, 0)[..., 0].sum(), cas
 
   (of_params, of_x), cas = gradient(params, x)
-  attention = of_params["params"]["cas_module"]["attention"]
+  attention = of_params["params"]["layer0"]
   assert attention.keys() == {"query", "key", "value", "out"}
   for name, own in attention.items():
     assert (np.asarray(own["kernel"]) != 0).any(), name
@@ -242,13 +254,85 @@ def test_attention_has_parameters_that_learn_and_reads_no_padding():
   np.testing.assert_allclose(cas[mask], other[mask], rtol=1e-5)
 
 
-def test_the_attention_fork_runs_to_the_end(tmp_path):
-  run = _run("attention_cas", tmp_path / "run", "--config.ptlr.stages=0")
+def test_a_network_with_fields_of_its_own_runs_to_the_end(tmp_path):
+  flag = "--config.ptlr.stages=0"
+  run = _run("transformer", tmp_path / "run", flag, without="ilg.model")
   assert np.isfinite(_log(run, "ilg")[-1]["loss"])
   model = run_model.model_from_workdir(run)
   names = model_file.flatten_params(model.params)
-  assert "ilg/rgb/cas_module/attention/query/kernel" in names
+  assert "ilg/rgb/layer0/query/kernel" in names
   assert storage.read_json(run / "metrics.json")["stages"].keys() == {"ilg"}
+
+
+def test_a_field_that_a_network_lacks_is_a_line_with_those_it_has():
+  _of("transformer", "model", "Transformer")
+  fields = tuple(base.get_config().ilg.model.items())
+  changes = [
+    ("network", "transformer"),
+    *((f"model.{k}", x) for k, x in fields),
+  ]
+  with pytest.raises(
+    InputError,
+    match=r"ilg\.model: expected the fields of transformer \(dropout, heads, "
+    r"layers, width\), got cas_width, .*: missing a required argument",
+  ):
+    registry.STAGES["ilg"](C, options("ilg", tuple(changes)))
+
+
+# A cross-stream loss.
+
+
+def test_cosine_distance_by_hand():
+  cosine_distance = _of("cosine_streams", "loss", "cosine_distance")
+  a = jnp.array([[[1.0, 0.0], [0.5, 0.5], [0.3, 0.7]]])
+  b = jnp.array([[[0.0, 2.0], [0.1, 0.1], [0.9, 0.1]]])
+  mask = jnp.array([[True, True, False]])  # the third segment is padding
+  assert cosine_distance(a, b, mask) == pytest.approx(1 / 2, abs=1e-6)
+  assert cosine_distance(a, b, mask, reduce="sum") == pytest.approx(1)
+
+
+def test_a_new_cross_stream_loss_takes_the_place_of_the_paper_s(tmp_path):
+  flag, streams = "--config.ptlr.stages=0", ("rgb", "flow")
+  run = _run("cosine_streams", tmp_path / "run", flag, streams=streams)
+  lines = _log(run, "ilg")
+  for line in lines:
+    assert line["cosine"] > 0
+    assert "csc" not in line
+    terms = ("base", "supp", "norm")
+    mil = sum(line[f"{s}/{t}"] for s in ("rgb", "flow") for t in terms)
+    sc = line["rgb/sc"] + line["flow/sc"]
+    total = mil + 0.5 * (line["cosine"] + sc)
+    assert line["loss"] == pytest.approx(total, rel=1e-4)
+
+
+# A layout.
+
+
+def _write_npz(root: Path) -> None:
+  """Eight videos, two of them for the test, as the layout has them."""
+  root.mkdir()
+  database, rng = {}, np.random.default_rng(0)
+  for i in range(8):
+    a, b = rng.normal(size=(2, 40, 8)).astype("f4")
+    np.savez(root / f"v{i}.npz", a=a, b=b)
+    events = [{"segment": [2.0, 6.0], "label": ("Jump", "Run")[i % 2]}]
+    subset = "validation" if i > 5 else "training"
+    database[f"v{i}"] = {"subset": subset, "annotations": events}
+  (root / "database.json").write_text(json.dumps({"database": database}))
+
+
+@pytest.mark.parametrize("said", ["npz", "auto"])
+def test_a_run_reads_a_layout_of_the_user_s_own(tmp_path, said):
+  _write_npz(tmp_path / "root")
+  flags = (
+    f"--config.data.root={tmp_path}/root",
+    f"--config.data.layout={said}",
+    "--config.ptlr.stages=0",
+  )
+  run = _run("npz_layout", tmp_path / "run", *flags, streams=("b",))
+  assert storage.read_json(run / "detections.json")["results"].keys() == {
+    *("v6", "v7")
+  }
 
 
 # What cannot be.
@@ -281,7 +365,8 @@ def test_names_of_plugins_are_refused_without_plugins():
   keys = {line.partition(":")[0] for line in caught.value.problems}
   assert keys == {
     *("--config.ptlr.networks", "--config.detect.sources"),
-    *("--config.ilg.network", "--config.ilg.loss.scale_losses"),
+    *("--config.ilg.network", "--config.ilg.loss.scale_losses.js"),
+    "--config.ilg.loss.scale_losses.sc",
   }
   config.plugins = ("tests.forks.third_network.stage",)
   with pytest.raises(InputError, match=r"ptlr\.networks"):  # no config.dts
@@ -289,18 +374,16 @@ def test_names_of_plugins_are_refused_without_plugins():
   config.dts = config.ots.copy_and_resolve_references()
   config_checks.freeze_config(config)
   config.dts.update({"steps": 0, "accumulate": 3})
-  with pytest.raises(InputError, match=r"dts\.steps: expected at least 1") as (
-    caught
-  ):
+  with pytest.raises(InputError, match=r"dts\.steps: .*at least 1") as (caught):
     config_checks.freeze_config(config)
   assert "dts.accumulate: expected a divisor" in str(caught.value)
   del config.dts.batch_size
-  with pytest.raises(InputError, match=r"dts\.batch_size: .* lacks this key"):
+  with pytest.raises(InputError, match=r"dts\.batch_size: .* no such key"):
     config_checks.freeze_config(config)
   assert "sc" in losses.SCALE_LOSSES
 
 
-# (d) An update rule.
+# An update rule.
 
 
 def test_a_contradicted_label_is_withdrawn():

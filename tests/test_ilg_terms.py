@@ -22,10 +22,11 @@ def _cas(seed):
 def test_the_cross_stream_term_is_eq_2_and_0_for_equal_streams():
   ilg, mask = _ilg(), jnp.asarray(batch_of()["mask"])
   cas = {"rgb": _cas(1), "flow": _cas(2)}
-  expected = losses.cross_stream_consistency(cas["rgb"], cas["flow"], mask)
-  assert ilg.cross_stream_term(cas, mask) == expected
+  rgb, flow = (jax.nn.softmax(x) for x in cas.values())
+  expected = losses.cross_stream_consistency(rgb, flow, mask)
+  assert ilg.cross_stream_terms(cas, mask) == {"csc": expected}
   assert expected > 0
-  assert ilg.cross_stream_term({**cas, "flow": cas["rgb"]}, mask) == 0
+  assert ilg.cross_stream_terms({**cas, "flow": cas["rgb"]}, mask)["csc"] == 0
 
 
 @pytest.mark.parametrize(("reference", "size"), [(21, 3 / 21), (0, 1)])
@@ -36,8 +37,8 @@ def test_consistency_can_be_of_the_mil_loss_s_size(reference, size):
   )
   mask, cas = jnp.asarray(batch_of()["mask"]), {"rgb": _cas(1), "flow": _cas(2)}
   np.testing.assert_allclose(
-    own.cross_stream_term(cas, mask),
-    size * plain.cross_stream_term(cas, mask),
+    own.cross_stream_terms(cas, mask)["csc"],
+    size * plain.cross_stream_terms(cas, mask)["csc"],
     rtol=1e-6,
   )
   params, x = params_of("ilg")["rgb"], batch_of()["features"]["rgb"]
@@ -73,9 +74,9 @@ def test_without_weights_the_transformed_branch_is_not_computed(monkeypatch):
 class _Squared(ILG):
   """Another cross-stream term, and nothing else."""
 
-  def cross_stream_term(self, cas, mask):
+  def cross_stream_terms(self, cas, mask):
     apart = jnp.where(mask[..., None], cas["rgb"] - cas["flow"], 0)
-    return (apart**2).mean()
+    return {"csc": (apart**2).mean()}
 
 
 def test_an_overridden_term_takes_the_place_of_the_paper_s():

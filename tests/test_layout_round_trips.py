@@ -255,8 +255,8 @@ def test_a_folder_of_no_layout_gets_their_forms(tmp_path, name):
     (tmp_path / name).touch()
   (line,) = input_problems(tmp_path, "auto")
   assert (f"came {name}" if name else "came an empty folder") in line
-  for layout, (*_, form) in LAYOUTS.items():
-    assert f"{layout}: {form}" in line
+  for layout, entry in LAYOUTS.items():
+    assert f"{layout}: {entry.form}" in line
 
 
 def test_two_annotation_files_are_named(tmp_path):

@@ -282,7 +282,7 @@ def test_thumos14(tmp_path):
   # Twelve training videos do not show all twenty classes.
   classes = sorted({a["label"] for e in gt.values() for a in e["annotations"]})
   # Those that outlast their features are known: facts.OVERRUNS.
-  dataset = read_root(tmp_path / "thumos14", classes=classes, width=64)
+  dataset = read_root(tmp_path / "thumos14", classes=tuple(classes), width=64)
   assert dataset.simulated
   assert (len(dataset.train), len(dataset.test)) == (12, 12)
   assert len(dataset.classes) == 20

@@ -15,7 +15,7 @@ from ptlr_jax.data.dataset import Dataset, Video
 from ptlr_jax.inference import model_file, run_model
 from ptlr_jax.io import storage
 from ptlr_jax.method import cas_space
-from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime import schema
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.training import external_cas
 from ptlr_jax.workdir import identity, phases, provenance
@@ -376,13 +376,13 @@ def test_the_digest_hangs_on_every_array(tmp_path):
 
 def test_a_configuration_of_an_earlier_version_means_what_it_meant():
   config = tiny_config.get_config()
-  whole = config_tree.completed(config)
+  whole = schema.completed(config)
   assert whole.to_dict() == config.to_dict()
   with config.unlocked():
     del config.plugins, config.ptlr.cas, config.ilg.network
     del config.ilg.loss.scale_losses
-  assert config_tree.completed(config).to_dict() == whole.to_dict()
+  assert schema.completed(config).to_dict() == whole.to_dict()
   js = {"js": 1.0}
   config.ilg.loss.scale_losses = js
-  assert config_tree.completed(config).ilg.loss.scale_losses.to_dict() == js
+  assert schema.completed(config).ilg.loss.scale_losses.to_dict() == js
   assert model_file.networks_of(whole, 0) == ("ilg",)

@@ -16,7 +16,8 @@ from documents import ROOT
 
 import ptlr_jax
 from configs import base, simulated
-from ptlr_jax.cli import command_line, config_files
+from ptlr_jax.cli import command_line
+from ptlr_jax.runtime import config_files
 
 DECLARED = configparser.ConfigParser()
 DECLARED.read(ROOT / "setup.cfg")
@@ -171,7 +172,9 @@ def test_a_wheel_has_its_configurations(files, config, tmp_path):
     (here / name).write_text(text)
   here.mkdir(exist_ok=True)
   code = (
-    "import sys; from ptlr_jax.cli import command_line, config_files\n"
+    "import sys\n"
+    "from ptlr_jax.cli import command_line\n"
+    "from ptlr_jax.runtime import config_files\n"
     "found = command_line.parse(sys.argv).config\n"
     "print(found.seed, config_files.folder())\n"
     "print([p for p in sys.path if p.endswith('ptlr_jax')])"

@@ -16,7 +16,7 @@ from basnet_fixture import edit_entry, read_root, tiny_videos, write_basnet
 from layout_fixture import CLASSES, tiny_splits, write_own, write_wtalc
 
 from ptlr_jax import prepare
-from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.layouts.source import read_options
 from ptlr_jax.data.tfds import builders, prepared
 from ptlr_jax.runtime.errors import InputError
 
@@ -38,7 +38,9 @@ def _prepare(root, out, *flags):
 
 
 def _load(folder, **options):
-  return prepared.load_prepared(ReadOptions(str(folder), "prepared", **options))
+  return prepared.load_prepared(
+    read_options(root=str(folder), layout="prepared", **options)
+  )
 
 
 def _same(one, other):

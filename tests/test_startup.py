@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 from ptlr_jax.cli import startup
 
 assert "jax" not in sys.modules
-config = ConfigDict({"deterministic": %s, "compile_cache": "off"})
-startup.settle_jax(config.deterministic, config.compile_cache)
-startup.settle_jax(config.deterministic, config.compile_cache)
+config = ConfigDict({"deterministic": %s, "plugins": ()})
+config.compile_cache = "off"
+startup.settle_jax(config)
+startup.settle_jax(config)
 import jax.numpy as jnp
 print(jnp.ones(3).sum(), os.environ.get("XLA_FLAGS"))
 """

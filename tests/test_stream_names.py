@@ -102,7 +102,7 @@ def test_a_model_of_named_streams_detects_what_its_run_does(tmp_path):
     ),
     (
       {"fusion": {"pose": -1.0, "motion": 2.0}},
-      r"--config\.fusion\.pose: expected at least 0, got -1\.0",
+      r"--config\.fusion\.pose: expected a number of at least 0, got -1\.0",
     ),
     (
       {"ilg.streams": ("pose", "pose")},

@@ -13,7 +13,7 @@ from tiny_config import ROOT
 from ptlr_jax import prepare
 from ptlr_jax.cli import command_line
 from ptlr_jax.data import batches
-from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.layouts.source import read_options
 from ptlr_jax.data.streaming import read_ahead
 from ptlr_jax.data.tfds import prepared
 from ptlr_jax.runs import detection_phase, pipeline
@@ -39,7 +39,9 @@ def folders(tmp_path_factory):
 
 def _videos(folders, kind, memory_gb=0.0):
   if kind == "prepared":
-    how = ReadOptions(str(folders[kind]), kind, memory_gb=memory_gb)
+    how = read_options(
+      root=str(folders[kind]), layout=kind, memory_gb=memory_gb
+    )
     data = prepared.load_prepared(how)
   else:
     data = read_root(folders[kind], memory_gb=memory_gb)

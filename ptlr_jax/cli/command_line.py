@@ -12,9 +12,16 @@ from typing import Any, NamedTuple, NoReturn
 from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict, config_flags
 
-from ptlr_jax.cli import config_checks, config_files
+from ptlr_jax.cli import config_checks
 from ptlr_jax.io import disk_space
-from ptlr_jax.runtime import config_tree, processes, progress, signals
+from ptlr_jax.runtime import (
+  config_files,
+  config_tree,
+  processes,
+  progress,
+  schema,
+  signals,
+)
 from ptlr_jax.runtime.errors import (
   Absent,
   Diverged,
@@ -100,10 +107,7 @@ def _unknown_keys(argv: Sequence[str], config: ConfigDict) -> list[str]:
   lines = []
   for key in _given(argv):
     if key not in leaves and key not in sections:
-      name = key.rpartition(".")[2]
-      same = (leaf for leaf in leaves if leaf.endswith(f".{name}"))
-      guess = next(same, config_tree.nearest(key, leaves))
-      hint = f"did you mean --config.{guess}?" if guess else "see configs/"
+      hint = schema.suggestion(key, leaves)
       lines.append(f"--config.{key}: there is no such key; {hint}")
   return lines
 
@@ -159,7 +163,7 @@ def parse(
   config: Any = values["config"].value
   config_checks.apply_compat(config, _given(argv))
   frozen = config_checks.freeze_config(config)
-  log_followers.check_followers(config)
+  log_followers.check_followers(frozen)
   own = {name: str(values[name].value) for name in others}
   return Arguments(frozen, Path(workdir), own)
 
@@ -171,9 +175,12 @@ def execute(run: Callable[[Sequence[str]], None], doc: str, usage: str) -> None:
   Every error of ours is shown as lines, without a traceback.
   """
   if {"-h", "--help"} & set(sys.argv):
-    keys = f"\nEvery key: {config_files.folder() / 'base.py'}"
+    keys = "\n--help_config: prints every key of a configuration"
     keys *= "--config=" in usage
     print(f"{doc}\n{usage}{keys}\n{QUIET}")
+    return
+  if "--help_config" in sys.argv:
+    print(schema.help_text())
     return
   try:
     _execute(run)

@@ -4,23 +4,25 @@ import logging
 import os
 import socket
 import sys
+from typing import Any
 
-from ptlr_jax.runtime import processes
+from ptlr_jax.runtime import plugins, processes
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import show
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 
 
-def settle_jax(deterministic: bool = False, cache: str = "auto") -> None:
-  """Sets XLA's flags and JAX's compile cache, and has JAX join the other
-  processes, if there are any.
+def settle_jax(config: Any = None) -> None:
+  """Sets XLA's flags and JAX's compile cache, has JAX join the other processes,
+  if there are any, and imports the plugins.
 
-  The arguments are `config.deterministic` and `config.compile_cache`.
+  Raises:
+    InputError: a plugin cannot be imported.
   """
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
   flags = os.environ.get("XLA_FLAGS", "").split()
-  if deterministic and DETERMINISTIC not in flags:
+  if config and config.deterministic and DETERMINISTIC not in flags:
     os.environ["XLA_FLAGS"] = " ".join([*flags, DETERMINISTIC])
     if "jax" in sys.modules and _on_gpu():
       show(
@@ -29,10 +31,11 @@ def settle_jax(deterministic: bool = False, cache: str = "auto") -> None:
       )
   logging.getLogger("absl").setLevel(logging.WARNING)
   # This imports JAX.
-  from ptlr_jax.cli import compile_cache
+  from ptlr_jax.cli.compile_cache import use_cache
 
-  compile_cache.use_cache(cache)
+  use_cache(config.compile_cache if config else "auto")
   processes.service(_join)
+  plugins.import_plugins(config.plugins if config else ())
 
 
 def _join(address: str, count: int, index: int, bind: str | None) -> None:

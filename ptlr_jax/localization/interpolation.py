@@ -8,8 +8,6 @@ import dataclasses
 
 import numpy as np
 
-GRIDS = ("centres", "left")
-
 
 def finite(name: str, values: np.ndarray, ndim: int) -> np.ndarray:
   """The values as an array, refused unless finite and of that many axes."""
@@ -91,30 +89,33 @@ def upsampled(
   the grid `left`, at i / factor, extrapolated past T - 1, as BaSNet-pytorch has
   it.
   """
-  if grid not in GRIDS:
-    raise ValueError(f"expected a grid among {GRIDS}, got {grid!r}")
   cas = finite("cas f[T,C]", cas, 2)
   if factor < 1:
     raise ValueError(
       f"expected an upsampling factor of 1 or more, got {factor}"
     )
   nodes = np.ascontiguousarray(cas.T, np.float64)
-  weights = np.arange(factor) / factor
+  return {"centres": _centred, "left": _from_left}[grid](nodes, factor)
+
+
+def _from_left(nodes: np.ndarray, factor: int) -> Upsampled:
   step = np.diff(nodes, axis=1)
+  # The last piece goes on as the one before.
+  last = step[:, -1:] if step.size else np.zeros((len(nodes), 1))
+  weights = np.arange(factor) / factor
+  size = nodes.shape[1] * factor
+  return Upsampled(nodes, np.hstack([step, last]), weights, 0, size)
+
+
+def _centred(nodes: np.ndarray, factor: int) -> Upsampled:
+  """Pieces from centre to centre; an even factor has no position on one."""
   still = np.zeros((len(nodes), 1))
-  if grid == "left":
-    # The last piece goes on as the one before.
-    step = np.hstack([step, step[:, -1:] if step.size else still])
-    return Upsampled(nodes, step, weights, 0, len(cas) * factor)
-  # Pieces from centre to centre; an even factor has no position on a centre.
-  if factor % 2 == 0:
-    weights = (np.arange(factor) + 0.5) / factor
   return Upsampled(
     np.hstack([nodes[:, :1], nodes]),
-    np.hstack([still, step, still]),
-    weights,
+    np.hstack([still, np.diff(nodes, axis=1), still]),
+    (np.arange(factor) + (0.5 if factor % 2 == 0 else 0)) / factor,
     (factor + 1) // 2,
-    len(cas) * factor,
+    nodes.shape[1] * factor,
   )
 
 

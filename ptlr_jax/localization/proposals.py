@@ -19,9 +19,6 @@ from ptlr_jax.localization.interpolation import (
 )
 from ptlr_jax.localization.nms import nms
 
-CONTRASTS = ("cas", "thresholded")
-RINGS = ("up", "towards_start")
-
 
 class Proposals(NamedTuple):
   """Scored segments of one video: i64[P], f64[P] and f64[P] seconds, f64[P]."""
@@ -78,16 +75,13 @@ def rings(
   too, cut at both ends of the video.  `rounding="towards_start"`: up to the
   left and down to the right, as in BaSNet-pytorch.
   """
-  if rounding not in RINGS:
-    raise ValueError(f"expected a rounding among {RINGS}, got {rounding!r}")
   if not ring >= 0:
     raise ValueError(f"expected a ring of 0 or more lengths, got {ring}")
   length = end - start
   # Less a hair, so that 0.55 of 100 (55.00000000000001) is 55 and not 56.
   width = np.ceil(ring * length - 1e-9).astype(np.int64)
-  after = width
-  if rounding == "towards_start":
-    after = np.floor(ring * length + 1e-9).astype(np.int64)
+  narrow = np.floor(ring * length + 1e-9).astype(np.int64)
+  after = {"up": width, "towards_start": narrow}[rounding]
   return np.maximum(start - width, 0), np.minimum(end + after, size)
 
 
@@ -200,8 +194,7 @@ def propose(
       f"expected a class score for each of the {count} classes of cas, got "
       f"{len(class_scores)}"
     )
-  if contrast not in CONTRASTS:
-    raise ValueError(f"expected contrast among {CONTRASTS}, got {contrast!r}")
+  on_cas = {"cas": True, "thresholded": False}[contrast]
   labels = np.asarray(classes) if len(classes) else np.zeros(0, np.int64)
   if (
     labels.ndim != 1
@@ -218,7 +211,7 @@ def propose(
   levels = np.asarray(thresholds)
   found = find_runs(sequences, levels, positive_runs)
   kept = None
-  if contrast == "cas":
+  if on_cas:
     found = _distinct(found, sequences.size)
   else:
     # Under a threshold below 0 more is kept than runs with `positive_runs`.

@@ -79,10 +79,6 @@ def fused_cas(
   then min-max. relu_minmax: the same with BaSNet-pytorch's min-max.
   softmax, raw: only fused. `normalise` as for `fuse`.
   """
-  if space not in SPACES:
-    raise ValueError(
-      f"CAS space: expected one of {', '.join(SPACES)}, got {space!r}"
-    )
   soft, of_stream, of_fused = SPACES[space]
   values: Mapping[str, np.ndarray] = logits
   if soft and not isinstance(logits, Probabilities):

@@ -1,5 +1,6 @@
 """Initial Label Generation (ILG), Sec. III-C, as a stage."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,11 +22,45 @@ from ptlr_jax.method.stage import (
 from ptlr_jax.method.temporal_scale import scale_transform
 from ptlr_jax.models import basnet
 from ptlr_jax.models.layers import segment_numbers
+from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.plugins import registered
 
 # The network of a stream, as `basnet.BasNet`, by `config.ilg.network`; plugins
 # add others.
 NETWORKS: dict[str, Callable[..., Any]] = {"basnet": basnet.BasNet}
+
+
+def made_network(name: str, num_classes: int, fields: Mapping[str, Any]) -> Any:
+  """The network of a stream, with the fields that `config.ilg.model` gives.
+
+  Raises:
+    InputError: there is no such network, or it has other fields.
+  """
+  network = registered(NETWORKS, name, "ilg.network")
+  signature = inspect.signature(network)
+  try:
+    signature.bind(num_classes, **fields)
+  except TypeError as error:
+    known = set(signature.parameters) - {"num_classes", "parent", "name"}
+    raise InputError(
+      f"--config.ilg.model: expected the fields of {name} "
+      f"({', '.join(sorted(known))}), got {', '.join(fields)}: {error}"
+    ) from None
+  return network(num_classes, **fields)
+
+
+def _weighted(
+  registry: Mapping[str, Callable[..., jax.Array]],
+  options: Mapping[str, Any],
+  key: str,
+) -> dict[str, tuple[float, Callable[..., jax.Array]]]:
+  """{name: (weight, loss)} of a section of `config.ilg.loss`; without those of
+  weight 0."""
+  return {
+    name: (weight, registered(registry, name, f"ilg.loss.{key}"))
+    for name, weight in options[key].items()
+    if weight
+  }
 
 
 class ILG:
@@ -40,31 +75,22 @@ class ILG:
   def __init__(self, num_classes: int, options: Mapping[str, Any]):
     self.streams, self.options = tuple(options["streams"]), options
     self.opt = opt = options["loss"]
-    network = registered(NETWORKS, options["network"], "ilg.network")
-    self.net = network(num_classes, **options["model"])
+    self.net = made_network(options["network"], num_classes, options["model"])
+    # Where a network has no such products each branch computes its own.
+    self.shares = options["share_products"] and hasattr(self.net, "products")
     # beta and gamma of Eq. (5), of the first stream and the second
     self.scale_weights = {
       stream: opt["gamma" if i == 1 or stream == "flow" else "beta"]
       for i, stream in enumerate(self.streams)
     }
-    self.scale_losses = {
-      name: (
-        weight,
-        registered(losses.SCALE_LOSSES, name, "ilg.loss.scale_losses"),
-      )
-      for name, weight in opt["scale_losses"].items()
-      if weight
-    }
+    self.cross_stream_losses = _weighted(
+      losses.CROSS_STREAM_LOSSES, opt, "cross_stream_losses"
+    )
+    self.scale_losses = _weighted(losses.SCALE_LOSSES, opt, "scale_losses")
     self.reduce, self.size = opt["consistency_reduce"], 1.0
     if self.reduce == "as_mil":  # a mean over classes, of the MIL loss's size
       reference = opt["reference_classes"] or num_classes + 1
       self.reduce, self.size = "mean", (num_classes + 1) / reference
-    detach = opt["consistency_stop_gradient"]
-    if detach not in ("none", "original", "transformed"):
-      raise ValueError(
-        "consistency_stop_gradient: expected none, original or transformed, "
-        f"got {detach!r}"
-      )
 
   def init(self, key: jax.Array, widths: Mapping[str, int]) -> dict[str, Any]:
     """{stream: parameters}, each stream drawn with a key of its own."""
@@ -103,7 +129,7 @@ class ILG:
   def shared_products(self, params: Any, x: jax.Array, mask: jax.Array) -> Any:
     """The first layers' products, which all branches of a stream share; x
     itself where each branch multiplies its own."""
-    if not self.options["share_products"]:
+    if not self.shares:
       return x
     return self.net.apply({"params": params}, x, mask, method="products")
 
@@ -197,18 +223,18 @@ class ILG:
       added.append(pull)
     return added, terms, cas
 
-  def cross_stream_term(
+  def cross_stream_terms(
     self, cas: Mapping[str, jax.Array], mask: jax.Array
-  ) -> jax.Array:
-    """L_csc, Eq. (2), of {stream: logits f32[B,T,C+1]}."""
-    first, second = self.streams
-    return self.size * losses.cross_stream_consistency(
-      cas[first],
-      cas[second],
-      mask,
-      space=self.opt["consistency_space"],
-      reduce=self.reduce,
+  ) -> Terms:
+    """L_csc, Eq. (2), of {stream: logits f32[B,T,C+1]}, unweighted."""
+    first, second = (
+      losses.consistency_space(cas[x], mask, self.opt["consistency_space"])
+      for x in self.streams
     )
+    return {
+      name: self.size * distance(first, second, mask, reduce=self.reduce)
+      for name, (_, distance) in self.cross_stream_losses.items()
+    }
 
   def loss(
     self, params: Any, batch: Batch, key: jax.Array
@@ -221,8 +247,11 @@ class ILG:
       for value in added:  # one by one: another order would round otherwise
         total += value
     if self.opt["alpha"] and len(self.streams) == 2:
-      terms["csc"] = self.cross_stream_term(cas, batch["mask"])
-      total += self.opt["alpha"] * terms["csc"]
+      found = self.cross_stream_terms(cas, batch["mask"])
+      for name, value in found.items():
+        weight = self.opt["alpha"] * self.cross_stream_losses[name][0]
+        total += weight * value
+      terms |= found
     return total, terms
 
   def predict(self, params: Any, batch: Batch) -> dict[str, Any]:

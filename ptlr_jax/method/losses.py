@@ -97,16 +97,21 @@ def consistency_space(cas: jax.Array, mask: jax.Array, space: str) -> jax.Array:
   f32[B,T,C+1], bool[B,T] -> f32[B,T,C+1]. `softmax` over classes, `minmax`
   of every class over valid time, or `raw` logits.
   """
-  if space == "softmax":
-    return jax.nn.softmax(cas, axis=-1)
-  if space == "minmax":
-    valid = mask[..., None]
-    low = jnp.where(valid, cas, -_FAR_BELOW).min(1, keepdims=True)
-    high = jnp.where(valid, cas, _FAR_BELOW).max(1, keepdims=True)
-    return jnp.where(valid, (cas - low) / jnp.maximum(high - low, 1e-6), 0)
-  if space == "raw":
-    return cas
-  raise ValueError(f"space: expected softmax, minmax or raw, got {space!r}")
+  return _SPACES[space](cas, mask)
+
+
+def _minmax(cas: jax.Array, mask: jax.Array) -> jax.Array:
+  valid = mask[..., None]
+  low = jnp.where(valid, cas, -_FAR_BELOW).min(1, keepdims=True)
+  high = jnp.where(valid, cas, _FAR_BELOW).max(1, keepdims=True)
+  return jnp.where(valid, (cas - low) / jnp.maximum(high - low, 1e-6), 0)
+
+
+_SPACES: dict[str, Callable[..., jax.Array]] = {
+  "softmax": lambda cas, _: jax.nn.softmax(cas, axis=-1),
+  "minmax": _minmax,
+  "raw": lambda cas, _: cas,
+}
 
 
 def l1_distance(
@@ -120,25 +125,22 @@ def l1_distance(
   averaged over videos.
   """
   total = jnp.where(mask[..., None], jnp.abs(a - b), 0).sum()
-  if reduce == "mean":
-    return total / (jnp.maximum(mask.sum(), 1) * a.shape[-1])
-  if reduce == "sum":
-    return total / len(a)
-  raise ValueError(f"reduce: expected mean or sum, got {reduce!r}")
+  count = {
+    "mean": jnp.maximum(mask.sum(), 1) * a.shape[-1],
+    "sum": len(a),
+  }
+  return total / count[reduce]
 
 
 def cross_stream_consistency(
-  cas_rgb: jax.Array,
-  cas_flow: jax.Array,
-  mask: jax.Array,
-  *,
-  space: str = "softmax",
-  reduce: str = "mean",
+  first: jax.Array, second: jax.Array, mask: jax.Array, *, reduce: str = "mean"
 ) -> jax.Array:
-  """Cross-stream consistency L_csc, Eq. (2). Logits f32[B,T,C+1] -> f32[]."""
-  a = consistency_space(cas_rgb, mask, space)
-  b = consistency_space(cas_flow, mask, space)
-  return l1_distance(a, b, mask, reduce=reduce)
+  """Cross-stream consistency L_csc, Eq. (2).
+
+  f32[B,T,C+1], f32[B,T,C+1], bool[B,T] -> f32[]. Both streams' CASs are already
+  in the space in which they are compared (`consistency_space`).
+  """
+  return l1_distance(first, second, mask, reduce=reduce)
 
 
 def scale_consistency(
@@ -159,8 +161,11 @@ def scale_consistency(
   return l1_distance(cas_scaled, transformed_cas, mask, reduce=reduce)
 
 
-# What L_sc may be the sum of, f(cas_scaled, transformed_cas, mask, *, reduce)
-# as for `scale_consistency`; the name is that of the log.
+# What L_csc and L_sc may be sums of, called as these; plugins add others. The
+# name is that of the log.
+CROSS_STREAM_LOSSES: dict[str, Callable[..., jax.Array]] = {
+  "csc": cross_stream_consistency
+}
 SCALE_LOSSES: dict[str, Callable[..., jax.Array]] = {"sc": scale_consistency}
 
 
@@ -184,16 +189,14 @@ def frame_weights(
   there are both.
   """
   weights = selected.astype(targets.dtype)
-  if average == "video":
+  if {"video": True, "batch": False}[average]:
     if video is None:
       video = jnp.broadcast_to(jnp.arange(len(weights))[:, None], weights.shape)
     count = jnp.zeros(weights.size, weights.dtype).at[video].add(weights)
     videos = jnp.maximum((count > 0).sum(), 1)
     weights = weights / (jnp.maximum(count, 1)[video] * videos)
-  elif average == "batch":
-    weights = weights / jnp.maximum(weights.sum(), 1)
   else:
-    raise ValueError(f"average: expected batch or video, got {average!r}")
+    weights = weights / jnp.maximum(weights.sum(), 1)
   return weights * _balance(targets, selected) if balance else weights
 
 

@@ -29,12 +29,9 @@ def _actions(
 ) -> np.ndarray:
   """Labels bool[T,C] of allowed classes above the threshold."""
   above = (cas[:, :-1] > threshold) & allowed
-  if several == "multi_hot":
-    return above
-  if several != "highest":
-    raise ValueError(f"several: expected highest or multi_hot, got {several!r}")
   best = np.where(above, cas[:, :-1], -np.inf).argmax(1)
-  return above & (np.arange(above.shape[1]) == best[:, None])
+  highest = above & (np.arange(above.shape[1]) == best[:, None])
+  return {"highest": highest, "multi_hot": above}[several]
 
 
 def _join(actions: np.ndarray, background: np.ndarray) -> PseudoLabels:
@@ -59,12 +56,8 @@ def initial_labels(
   than `low`, it is background. `allowed` are the video's own labels; with
   `background_sum="all"` the sum runs over every class, as the paper prints.
   """
-  if background_sum not in ("own", "all"):
-    raise ValueError(
-      f"background_sum: expected own or all, got {background_sum!r}"
-    )
   actions = _actions(cas, allowed, high, several)
-  summed = allowed | (background_sum == "all")
+  summed = {"own": allowed, "all": np.ones_like(allowed)}[background_sum]
   return _join(actions, cas[:, :-1][:, summed].sum(1) < low)
 
 
@@ -82,9 +75,7 @@ def network_labels(
   `minmax` the threshold of an action is relative to its probabilities in this
   video, as it is for the ILG's CAS; the background's stays absolute.
   """
-  if space not in ("probability", "minmax"):
-    raise ValueError(f"space: expected probability or minmax, got {space!r}")
-  scores = cas_space.minmax(cas) if space == "minmax" else cas
+  scores = {"probability": cas, "minmax": cas_space.minmax(cas)}[space]
   actions = _actions(scores, allowed, threshold, several)
   return _join(actions, cas[:, -1] > threshold)
 

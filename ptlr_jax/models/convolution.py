@@ -25,30 +25,35 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# What the operands of a product are rounded to: 23, 10 and 7 bits of mantissa.
-PRECISIONS = ("float32", "tf32", "bf16")
-
 
 def _on_cpu() -> bool:
   return jax.default_backend() == "cpu"
 
 
-def _dot(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
-  """f32[M,K], f32[K,N] -> f32[M,N]."""
-  if precision == "bf16":
-    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-    return lax.dot(a, b, preferred_element_type=jnp.float32)
-  if precision == "float32":
-    # JAX's default on a GPU is TF32.
-    return lax.dot(a, b, precision=lax.Precision.HIGHEST)
-  if precision != "tf32":
-    raise ValueError(
-      f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}"
-    )
+def _float32(a: jax.Array, b: jax.Array) -> jax.Array:
+  # JAX's default on a GPU is TF32.
+  return lax.dot(a, b, precision=lax.Precision.HIGHEST)
+
+
+def _tf32(a: jax.Array, b: jax.Array) -> jax.Array:
   if _on_cpu():  # which has no such multipliers: their rounding alone
     a, b = (lax.reduce_precision(x, 8, 10) for x in (a, b))
     return lax.dot(a, b)
   return lax.dot(a, b, precision=lax.DotAlgorithmPreset.TF32_TF32_F32)
+
+
+def _bf16(a: jax.Array, b: jax.Array) -> jax.Array:
+  a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+  return lax.dot(a, b, preferred_element_type=jnp.float32)
+
+
+# Products f32[M,K], f32[K,N] -> f32[M,N] of operands that are rounded to 23, 10
+# and 7 bits of mantissa.
+PRECISIONS = {"float32": _float32, "tf32": _tf32, "bf16": _bf16}
+
+
+def _dot(a: jax.Array, b: jax.Array, precision: str) -> jax.Array:
+  return PRECISIONS[precision](a, b)
 
 
 def _rows(x: jax.Array) -> jax.Array:
@@ -98,7 +103,6 @@ def _backward(precision: str, saved: Any, g: jax.Array):
 _product.defvjp(_forward, _backward)
 
 
-METHODS = ("auto", "direct", "winograd2", "winograd4")
 WIDE = 1024  # channels; below, a saved product is worth little
 
 
@@ -110,7 +114,8 @@ class _Filtering(NamedTuple):
   output: tuple[tuple[float, ...], ...]
 
 
-_MINIMAL = {
+METHODS: dict[str, _Filtering | None] = {
+  "direct": None,
   "winograd2": _Filtering(
     data=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
     kernel=((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
@@ -228,25 +233,23 @@ def convolve(
   """f32[B,T,D], f32[3,D,F] -> f32[B,ceil(T/stride),F]; see above.
 
   Raises:
-    ValueError: another method or precision, or a stride above 2.
+    KeyError: another method or precision.
+    ValueError: a stride above 2.
   """
   method = chosen(method, precision, min(kernel.shape[1:]))
-  if method not in METHODS:
-    raise ValueError(
-      f"method: expected one of {', '.join(METHODS)}, got {method!r}"
-    )
+  minimal = METHODS[method]
   if stride not in (1, 2):
     raise ValueError(f"stride: expected 1 or 2, got {stride}")
   count = -(-x.shape[1] // stride)
-  if stride == 1 and method == "direct":
+  if stride == 1 and not minimal:
     return shifted_sum([product(x, tap, precision) for tap in kernel], before)
-  if stride == 1:
+  if stride == 1 and minimal:
     x = _padded(x, before, before + x.shape[1])
-    return _filtered(x, list(kernel), count, _MINIMAL[method], precision)
+    return _filtered(x, list(kernel), count, minimal, precision)
   x = _padded(x, before, 2 * count + 2)
   even, odd = x[:, ::2], x[:, 1::2]
   middle = product(odd[:, :count], kernel[1], precision)
-  if method == "direct":
+  if not minimal:
     first = product(even[:, :count], kernel[0], precision)
     return first + middle + product(even[:, 1:], kernel[2], precision)
   outer = [kernel[0], kernel[2]]

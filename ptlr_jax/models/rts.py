@@ -91,9 +91,7 @@ def upsample(
     at_low = jnp.take_along_axis(cas, low[..., None], 1)
     high = jnp.minimum(low + 1, last)[..., None]
     return at_low + weight * (jnp.take_along_axis(cas, high, 1) - at_low)
-  if mode not in ("copy", "nearest"):
-    raise ValueError(f"mode: expected copy, nearest or linear, got {mode!r}")
-  index = (segment + (factor // 2 if mode == "nearest" else 0)) // factor
+  index = (segment + {"copy": 0, "nearest": factor // 2}[mode]) // factor
   return jnp.take_along_axis(cas, jnp.minimum(index, last)[..., None], 1)
 
 
@@ -124,9 +122,9 @@ def combine(
   `average` says what is averaged: each branch's `probability`, or its
   `logit` before one softmax.
   """
-  if average not in ("probability", "logit"):
-    raise ValueError(f"average: expected probability or logit, got {average!r}")
-  if average == "logit":
-    return nn.softmax(mean_of_branches(branch_logits, mask, mode=mode))
-  cas = [nn.softmax(logits) for logits in branch_logits]
-  return mean_of_branches(cas, mask, mode=mode)
+  first, last = {  # the softmax before the mean, or after
+    "probability": (nn.softmax, lambda mean: mean),
+    "logit": (lambda logits: logits, nn.softmax),
+  }[average]
+  values = [first(logits) for logits in branch_logits]
+  return last(mean_of_branches(values, mask, mode=mode))

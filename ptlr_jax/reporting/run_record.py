@@ -10,6 +10,7 @@ from ptlr_jax.data.dataset import Dataset
 from ptlr_jax.evaluation import files
 from ptlr_jax.io import detection_files, metrics_log, storage
 from ptlr_jax.runs.dataset import load_dataset
+from ptlr_jax.runtime import plugins
 from ptlr_jax.runtime.errors import Damaged, InputError
 from ptlr_jax.workdir import artefacts, identity, phases, provenance
 from ptlr_jax.workdir.artefacts import Artefacts
@@ -161,6 +162,7 @@ def dataset(
     options.update({"root": source, "check_finite": False, "memory_gb": 0.0})
     if annotations:
       options.annotations = annotations
+  plugins.import_plugins(run.config.plugins)
   try:
     data = load_dataset(options, run.config.evaluate)
   except InputError as error:

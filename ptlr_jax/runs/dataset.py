@@ -11,17 +11,8 @@ from ptlr_jax.data.layouts import read_source
 from ptlr_jax.data.layouts.source import ReadOptions
 from ptlr_jax.data.tfds import prepared
 from ptlr_jax.evaluation.protocols import PROTOCOLS
-from ptlr_jax.runtime import processes
+from ptlr_jax.runtime import config_tree, processes
 from ptlr_jax.runtime.errors import InputError
-
-
-def read_options(options: Any) -> ReadOptions:
-  """The part of `config.data` that says how to read."""
-  values = {}
-  for field in dataclasses.fields(ReadOptions):
-    value = options[field.name]
-    values[field.name] = tuple(value) if isinstance(value, list) else value
-  return ReadOptions(**values)
 
 
 def load_dataset_in_turn(options: Any, evaluate: Any = None) -> Dataset:
@@ -60,7 +51,9 @@ def load_dataset(options: Any, evaluate: Any = None) -> Dataset:
         "--config.data.root: expected the folder of the features and "
         "annotations, got none; pass --config.data.root=ROOT"
       )
-    how = read_options(options)
+    said = config_tree.flatten(options)
+    names = [field.name for field in dataclasses.fields(ReadOptions)]
+    how = ReadOptions(**{name: said[name] for name in names})
     if prepared.is_prepared(how):
       data = prepared.load_prepared(how)
     else:

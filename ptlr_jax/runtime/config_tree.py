@@ -1,24 +1,8 @@
-"""A configuration as a tree: flattened, completed, and its key names."""
+"""A configuration as a tree: flattened, and its key names."""
 
 import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-from ml_collections import ConfigDict, FrozenConfigDict
-
-# Keys that runs and models of earlier versions lack, and what is meant there.
-ADDED: dict[str, Any] = {
-  "log.tensorboard": "auto",
-  "log.wandb": "",
-  "plugins": (),
-  "ilg.network": "basnet",
-  "ilg.loss.scale_losses": {"sc": 1.0},
-  "ptlr.cas": "",
-  "ptlr.cas_values": "probability",
-  "ptlr.cas_resample": False,
-  "ptlr.sampling": "own",
-  "labels.fusion": "average",
-}
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -31,18 +15,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
       is_list = isinstance(value, list | tuple)
       flat[prefix + name] = tuple(value) if is_list else value
   return flat
-
-
-def completed(config: Mapping[str, Any]) -> FrozenConfigDict:
-  """A configuration with the keys that one of an earlier version lacks."""
-  found = ConfigDict(config).to_dict()
-  for key, value in ADDED.items():
-    *sections, name = key.split(".")
-    place = found
-    for section in sections:
-      place = place.setdefault(section, {})
-    place.setdefault(name, value)
-  return FrozenConfigDict(found)
 
 
 def nearest(word: str, known: Iterator[str] | list[str]) -> str:

@@ -1,8 +1,9 @@
-"""Modules of the user's own that add stages, networks, losses or label rules.
+"""Modules of the user's own: networks, losses, label rules, layouts.
 
-Importing one enters what it has in a dict of `ptlr_jax.method`, as
-`registry.STAGES`; `config.plugins` names them, so that whatever reads the
-configuration of a run (another process, a resumed run) has them too.
+Importing one enters what it has in a dict, as `method.registry.STAGES`
+(docs/FORKING.md lists them). `config.plugins` names the modules, so that
+whatever reads the configuration of a run (another process, a resumed run) has
+them too.
 """
 
 import importlib

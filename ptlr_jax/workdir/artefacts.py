@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import FrozenConfigDict
 
 from ptlr_jax.io import disk_space, label_files, metrics_log, storage
-from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime import config_tree, schema
 from ptlr_jax.runtime.errors import Damaged, InputError, OtherVersion
 from ptlr_jax.runtime.progress import say, show
 from ptlr_jax.workdir import identity, provenance
@@ -47,7 +47,7 @@ def read_run_config(directory: Path, called: str) -> FrozenConfigDict:
     if seeds:
       came = f"one with a run a seed; give one of them ({', '.join(seeds)})"
     raise InputError(f"{called}: expected the folder of a run, came {came}")
-  return config_tree.completed(storage.read_json(path))
+  return schema.completed(storage.read_json(path))
 
 
 class Artefacts:
@@ -158,12 +158,12 @@ class Artefacts:
     Raises:
       Damaged, OtherVersion: its configuration.
     """
-    said = config_tree.completed(storage.read_json(directory / "config.json"))
-    keys = [config_tree.flatten(x).keys() for x in (said, self.config)]
+    config = read_run_config(directory, str(directory))
+    keys = [config_tree.flatten(x).keys() for x in (config, self.config)]
     if (keys[0] ^ keys[1]) - set(identity.NEUTRAL):
       say(f"{directory}: its configuration has other keys; nothing is reused")
       return []
-    return self.adopt(Artefacts(said, directory))
+    return self.adopt(Artefacts(config, directory))
 
   def adopt_neighbours(self) -> None:
     """Takes over what the runs in the folders beside this one have alike."""

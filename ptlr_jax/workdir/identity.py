@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ptlr_jax.runtime import config_tree
+from ptlr_jax.runtime import config_tree, schema
 from ptlr_jax.workdir import phases
 
 # What changes no result: where features lie, how they come to the device, where
@@ -31,9 +31,7 @@ NEUTRAL = (
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
   """One "key: old -> new" for every key in which two configs differ, but for
   those that change no result."""
-  before, after = (
-    config_tree.flatten(config_tree.completed(x)) for x in (old, new)
-  )
+  before, after = (config_tree.flatten(schema.completed(x)) for x in (old, new))
   return [
     f"{key}: {before.get(key, 'absent')!r} -> {after.get(key, 'absent')!r}"
     for key in sorted((before.keys() | after.keys()) - set(NEUTRAL))
@@ -68,7 +66,11 @@ def _last_name(place: str) -> str:
 def config_digest(config: Any) -> str:
   """SHA-256 of all that results hang on."""
   flat = config_tree.flatten(portable(config))
-  kept = {key: flat[key] for key in sorted(flat.keys() - set(NEUTRAL))}
+  kept = {
+    key: flat[key]
+    for key in sorted(flat.keys() - set(NEUTRAL))
+    if not schema.is_as_before(key, flat[key])  # as runs of before have it
+  }
   return hashlib.sha256(json.dumps(kept).encode()).hexdigest()
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ptlr_jax.io import metrics_log, tensorboard, wandb_log
-from ptlr_jax.runtime import config_tree
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import show
 from ptlr_jax.workdir import identity
@@ -14,12 +13,6 @@ from ptlr_jax.workdir import identity
 EVALUATE = "evaluate"  # the phase whose numbers metrics.json has, not the log
 
 _EXTRAS = {tensorboard.PACKAGE: "tensorboard", wandb_log.PACKAGE: "wandb"}
-
-
-def _wanted(config: Any) -> tuple[str, str]:
-  """Whether there are event files, and the project of Weights & Biases."""
-  flat = {**config_tree.ADDED, **config_tree.flatten(config)}
-  return flat["log.tensorboard"], flat["log.wandb"]
 
 
 def _is_there(package: str) -> bool:
@@ -32,7 +25,7 @@ def check_followers(config: Any) -> None:
   Raises:
     InputError: a package is asked for that is not installed.
   """
-  files, project = _wanted(config)
+  files, project = config.log.tensorboard, config.log.wandb
   asked = {
     tensorboard.PACKAGE: (
       files == "always",
@@ -61,7 +54,7 @@ def log_followers(config: Any, directory: Path) -> list[metrics_log.Follower]:
   Raises:
     InputError: event files are always wanted, and cannot be.
   """
-  files, project = _wanted(config)
+  files, project = config.log.tensorboard, config.log.wandb
   found: list[metrics_log.Follower] = []
   if files != "never" and _is_there(tensorboard.PACKAGE):
     folder = directory / tensorboard.FOLDER

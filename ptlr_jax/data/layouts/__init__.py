@@ -12,16 +12,20 @@ from ptlr_jax.data.files.features import STREAMS
 from ptlr_jax.data.layouts import actionformer, loose, split_files, wtalc
 from ptlr_jax.data.layouts.source import ReadOptions, Source, check_read_options
 from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime.plugins import registered
 
 
 class Layout(NamedTuple):
-  """A reader, and what speaks for it in a folder ("" where nothing does)."""
+  """A reader, what speaks for it in a folder ("" where nothing does), its form
+  in words, and whether its streams have names of the user's own."""
 
   read: Callable[[Path, ReadOptions, list[str]], Source]
   claims: Callable[[Path], str]
   form: str
+  names_streams: bool = False
 
 
+# By `config.data.layout`; plugins add others.
 LAYOUTS: dict[str, Layout] = {
   "basnet": Layout(
     split_files.read_basnet,
@@ -53,6 +57,7 @@ LAYOUTS: dict[str, Layout] = {
     loose.read_own,
     loose.claims_own,
     "features/ and one .csv or .json with labels",
+    names_streams=True,
   ),
 }
 
@@ -111,11 +116,12 @@ def read_source(options: ReadOptions, problems: list[str]) -> Source:
   if name == "auto":
     name, said = detect(root)
     note = f"{root}: found the layout {name} ({said})"
-  if name != "own" and not set(options.streams) <= set(STREAMS):
+  layout = registered(LAYOUTS, name, "data.layout")
+  if not layout.names_streams and not set(options.streams) <= set(STREAMS):
     raise InputError(
       f"--config.data.streams: expected rgb, flow or both in the layout {name},"
       f" got {', '.join(options.streams)}; other names go with the layout own"
     )
-  source = LAYOUTS[name].read(root, options, problems)
+  source = layout.read(root, options, problems)
   source.notes.insert(0, note)
   return source

@@ -1,7 +1,6 @@
 """What a reader of a layout finds: annotations, and where the features lie."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,8 @@ from typing import Any
 from ptlr_jax.data.files.annotations import Entry, splits_by_subset
 from ptlr_jax.data.files.features import STREAMS, Part, halves, measure
 from ptlr_jax.data.geometry import Geometry
+from ptlr_jax.runtime import schema
 from ptlr_jax.runtime.errors import InputError
-
-# What the keys of `ReadOptions` may be; `cli.config_checks` holds to it.
-CHOICES = {
-  "video_labels": ("instances", "listed"),
-}
-AT_LEAST = {
-  **dict.fromkeys(("width", "fps", "stride", "window", "offset"), 0),
-  **dict.fromkeys(("length_tolerance", "end_tolerance", "memory_gb"), 0),
-  "min_segments": 1,
-}
 
 Located = Sequence[tuple[Path, tuple[str, ...]]]  # files, and the streams in it
 
@@ -31,27 +21,34 @@ class ReadOptions:
   configs/base.py explains each. 0 and () leave a thing to the layout.
   """
 
-  root: str = ""
-  layout: str = "auto"
-  annotations: str = ""
-  classes: tuple[str, ...] = ()
-  streams: tuple[str, ...] = ()
-  train_subset: str = ""
-  test_subset: str = ""
-  video_labels: str = "instances"
-  width: int = 0
-  fps: float = 0.0
-  stride: float = 0.0
-  window: float = 0.0
-  offset: float = 0.0
-  trim: bool = False
-  min_segments: int = 2
-  end_tolerance: float = 2.0
-  length_tolerance: float = 2.0
-  overrun_ids: tuple[str, ...] = ()
-  skip_missing: bool = False
-  check_finite: bool = True
-  memory_gb: float = 8.0
+  root: str
+  layout: str
+  annotations: str
+  classes: tuple[str, ...]
+  streams: tuple[str, ...]
+  train_subset: str
+  test_subset: str
+  video_labels: str
+  width: int
+  fps: float
+  stride: float
+  window: float
+  offset: float
+  trim: bool
+  min_segments: int
+  end_tolerance: float
+  length_tolerance: float
+  overrun_ids: tuple[str, ...]
+  skip_missing: bool
+  check_finite: bool
+  memory_gb: float
+
+
+def read_options(**given: Any) -> ReadOptions:
+  """`ReadOptions` with the defaults of configs/base.py where none is given."""
+  names = [field.name for field in dataclasses.fields(ReadOptions)]
+  usual = {name: schema.keys()[f"data.{name}"].default for name in names}
+  return ReadOptions(**{**usual, **given})
 
 
 @dataclasses.dataclass
@@ -75,18 +72,13 @@ class Source:
 
 def check_read_options(options: ReadOptions) -> None:
   """Refuses settings that could only fail later. Raises InputError."""
-  problems = [
-    f"--config.data.{key}: expected one of {', '.join(map(str, choices))}, "
-    f"got {getattr(options, key)!r}"
-    for key, choices in CHOICES.items()
-    if getattr(options, key) not in choices
-  ]
-  problems += [
-    f"--config.data.{key}: expected a number of at least {low}, got "
-    f"{getattr(options, key)!r}"
-    for key, low in AT_LEAST.items()
-    if not low <= getattr(options, key) < math.inf
-  ]
+  problems = []
+  for name, value in vars(options).items():
+    key = schema.keys()[f"data.{name}"]
+    if not key.accepts(value, plugins=True):
+      problems.append(
+        f"--config.data.{name}: expected {key.expected}, got {value!r}"
+      )
   problems += stream_problems(options.streams)
   twice = {n for n in options.classes if options.classes.count(n) > 1}
   if twice:

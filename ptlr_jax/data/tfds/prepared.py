@@ -18,7 +18,7 @@ import numpy as np
 from ptlr_jax.data.dataset import Dataset, Instance, Video, stream_order
 from ptlr_jax.data.digest import combined
 from ptlr_jax.data.geometry import Geometry
-from ptlr_jax.data.layouts.source import ReadOptions
+from ptlr_jax.data.layouts.source import ReadOptions, read_options
 from ptlr_jax.runtime.errors import InputError
 
 FORMAT = 1  # of metadata.json, see `builders`
@@ -174,7 +174,7 @@ def load_prepared(options: ReadOptions) -> Dataset:
   """
   folder = folder_of(options)
   index = read_index(folder)
-  usual = ReadOptions()
+  usual = read_options()
   settled = [n for n in _SETTLED if getattr(options, n) != getattr(usual, n)]
   if settled:
     raise InputError(

@@ -5,11 +5,13 @@ there is none the one that the package has: in a checkout configs/ itself, in a
 wheel a copy inside the package. So a command means the same in any folder.
 """
 
+import functools
 import importlib.util
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 NAME = "configs"
 
@@ -19,6 +21,19 @@ def folder() -> Path:
   package = Path(__file__).absolute().parents[1]
   inside = package / NAME
   return inside if inside.is_dir() else package.parent / NAME
+
+
+@functools.cache
+def base() -> ModuleType:
+  """This package's configs/base.py, whichever `configs` can be imported."""
+  spec = importlib.util.spec_from_file_location(
+    f"{__package__}.base", folder() / "base.py"
+  )
+  assert spec
+  assert spec.loader
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 def path_of(said: str) -> str:
