@@ -64,7 +64,7 @@ venv_version() {
 # The stamp for $1, run or test. Its sum also covers the Python and the place,
 # since the package is installed in place.
 stamp() {
-  local files=(setup.cfg launch/requirements.txt)
+  local files=(pyproject.toml launch/requirements.txt)
   [[ $1 == run ]] || files+=(launch/requirements-test.txt)
   echo ".venv/.ready-$1-$({ echo "$root $version"; cat "${files[@]}"; } |
     cksum | cut -d ' ' -f 1)"

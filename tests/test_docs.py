@@ -9,12 +9,12 @@ tests/test_forks.py, `tables` by tests/test_tables_end_to_end.py.
 """
 
 import ast
-import configparser
 import importlib
 import itertools
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -130,15 +130,15 @@ def _check_benchmark(script: str, arguments: list[str], monkeypatch) -> None:
 
 
 def _check_pip(arguments: list[str]) -> None:
-  declared = configparser.ConfigParser()
-  declared.read(ROOT / "setup.cfg")
+  declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+  known = declared["project"]["optional-dependencies"]
   for flag, value in itertools.pairwise(arguments):
     if flag in ("-c", "-r"):
       assert (ROOT / value).is_file()
   for argument in arguments:
     if match := re.fullmatch(r"(?:\.|ptlr-jax)\[([\w,]+)\]", argument):
       extras = match[1].split(",")
-      assert set(extras) <= set(declared["options.extras_require"])
+      assert set(extras) <= set(known)
 
 
 def _check_script(script: str, arguments: list[str], monkeypatch) -> None:

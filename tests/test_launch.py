@@ -1,10 +1,10 @@
 """What launch/ says, as far as it can be checked without what it is for."""
 
-import configparser
 import os
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import kubernetes_validate
@@ -175,16 +175,15 @@ def _dockerfile() -> list[tuple[str, str]]:
   return [(word, rest) for word, rest in pairs]
 
 
-def test_the_image_installs_what_setup_cfg_declares():
+def test_the_image_installs_what_pyproject_declares():
   steps = _dockerfile()
-  declared = configparser.ConfigParser()
-  declared.read(ROOT / "setup.cfg")
+  declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
   arguments = dict(rest.split("=") for word, rest in steps if word == "ARG")
-  assert arguments["CUDA"] in declared["options.extras_require"]
+  assert arguments["CUDA"] in declared["optional-dependencies"]
   (base,) = (rest for word, rest in steps if word == "FROM")
   version = re.match(r"python:3\.(\d+)-", base)
   assert version
-  oldest = declared["options"]["python_requires"].removeprefix(">=3.")
+  oldest = declared["requires-python"].removeprefix(">=3.")
   assert int(version[1]) >= int(oldest)
   for _, rest in (s for s in steps if s[0] == "COPY"):
     *sources, target = rest.split()
@@ -193,8 +192,8 @@ def test_the_image_installs_what_setup_cfg_declares():
       if (ROOT / source).is_dir():
         assert target == source
   copied = " ".join(rest for word, rest in steps if word == "COPY").split()
-  needs = declared["metadata"]["license_files"], "setup.cfg", "ptlr_jax"
-  assert {*needs, "pyproject.toml", "configs"} <= {*copied}
+  needs = (*declared["license-files"], declared["readme"], "pyproject.toml")
+  assert {*needs, "ptlr_jax", "configs"} <= {*copied}
   runs = [rest for word, rest in steps if word == "RUN"]
   assert "-r launch/requirements.txt" in runs[0]
   installs = [r for run in runs for r in run.split("&&") if "pip install" in r]

@@ -4,10 +4,10 @@ A wheel and an sdist are built, installed and run by hand before a release:
 python -m build, then the demo from another folder (CONTRIBUTING.md).
 """
 
-import configparser
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,34 +16,20 @@ from documents import ROOT
 
 import ptlr_jax
 from configs import base, simulated
+from ptlr_jax import __main__
 from ptlr_jax.cli import command_line
 from ptlr_jax.runtime import config_files
 
-DECLARED = configparser.ConfigParser()
-DECLARED.read(ROOT / "setup.cfg")
-EXTRAS = DECLARED["options.extras_require"]
+DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = DECLARED["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 
 
-def test_every_folder_with_modules_is_in_the_wheel():
-  folders = {
-    path.parent.relative_to(ROOT).as_posix()
-    for path in (ROOT / "ptlr_jax").rglob("*.py")
-  }
-  packages = {folder.replace("/", ".") for folder in folders}
-  configs = {"ptlr_jax.configs", "ptlr_jax.configs.ablations"}
-  assert set(DECLARED["options"]["packages"].split()) == packages | configs
-  said = DECLARED["options"]["package_dir"].split()
-  assert said == ["ptlr_jax.configs", "=", "configs"]
-
-
-def test_what_is_no_module_is_declared_as_data():
-  """Else it would be missing in a wheel."""
-  data = DECLARED["options.package_data"]
-  for folder in ("ptlr_jax", "configs"):
-    for path in (ROOT / folder).rglob("*"):
-      if path.is_file() and path.suffix not in (".py", ".pyc"):
-        package = path.parent.relative_to(ROOT).as_posix().replace("/", ".")
-        assert f"*{path.suffix}" in re.split(r"[\s,]+", data[package]), path
+def test_a_wheel_has_the_package_with_configs_inside():
+  wheel = DECLARED["tool"]["hatch"]["build"]["targets"]["wheel"]
+  assert wheel["only-include"] == ["ptlr_jax", "configs"]
+  assert wheel["sources"] == {"configs": "ptlr_jax/configs"}
+  assert (ROOT / "ptlr_jax" / "py.typed").exists()
 
 
 @pytest.mark.parametrize(
@@ -54,12 +40,12 @@ def test_what_is_no_module_is_declared_as_data():
   ],
 )
 def test_an_extra_is_declared(extra):
-  assert EXTRAS[extra].split()
+  assert EXTRAS[extra]
 
 
 def test_an_extra_that_is_part_of_another_is_declared():
-  for name, text in EXTRAS.items():
-    for parts in re.findall(r"ptlr-jax\[([\w,]+)\]", text):
+  for name, needs in EXTRAS.items():
+    for parts in re.findall(r"ptlr-jax\[([\w,]+)\]", " ".join(needs)):
       assert set(parts.split(",")) <= set(EXTRAS) - {name}
 
 
@@ -69,10 +55,11 @@ def test_the_pins_are_of_what_is_declared():
   for file in ("requirements.txt", "requirements-test.txt"):
     lines = (ROOT / "launch" / file).read_text().splitlines()
     pinned |= {_name(line) for line in lines if re.match(r"\w", line)}
-  wanted = DECLARED["options"]["install_requires"] + EXTRAS["test"]
-  for parts in re.findall(r"ptlr-jax\[([\w,]+)\]", EXTRAS["test"]):
-    wanted += "".join(EXTRAS[part] for part in parts.split(","))
-  declared = {_name(line) for line in wanted.split("\n") if line.strip()}
+  build = DECLARED["build-system"]["requires"]  # setup.sh builds without pip's
+  wanted = [*build, *PROJECT["dependencies"], *EXTRAS["test"]]
+  for parts in re.findall(r"ptlr-jax\[([\w,]+)\]", " ".join(EXTRAS["test"])):
+    wanted += [need for part in parts.split(",") for need in EXTRAS[part]]
+  declared = {_name(line) for line in wanted}
   assert declared - {"ptlr-jax"} <= pinned
 
 
@@ -85,7 +72,7 @@ def _name(requirement: str) -> str:
 def test_one_version_is_said_everywhere():
   cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
   assert cited["version"] == ptlr_jax.__version__
-  assert cited["license"] == DECLARED["metadata"]["license"] == "Apache-2.0"
+  assert cited["license"] == PROJECT["license"] == "Apache-2.0"
   (paper,) = cited["references"]
   title = " ".join((ROOT / "README.md").read_text().split())
   assert paper["title"] in title
@@ -214,3 +201,48 @@ def test_the_workflow_runs_the_gate():
   path = ROOT / ".github" / "workflows" / "test.yml"
   steps = yaml.safe_load(path.read_text())["jobs"]["test"]["steps"]
   assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]
+
+
+# The console command.
+
+
+def test_the_console_command_is_declared_and_names_every_command(capsys):
+  assert PROJECT["scripts"] == {"ptlr-jax": "ptlr_jax.__main__:main"}
+  commands = {
+    path.stem
+    for path in (ROOT / "ptlr_jax").glob("*.py")
+    if not path.stem.startswith("_")
+  }
+  assert {*commands, "features.beam"} == set(__main__.MODULES.values())
+
+
+def _said(monkeypatch, capsys, *argv: str) -> str:
+  monkeypatch.setattr("sys.argv", ["ptlr-jax", *argv])
+  __main__.main()
+  return capsys.readouterr().out
+
+
+def test_the_console_command_lists_commands_and_configurations(
+  monkeypatch, capsys
+):
+  text = _said(monkeypatch, capsys, "--help")
+  for name in (*__main__.MODULES, "configs"):
+    assert re.search(rf"^  {name} +[A-Z].*\.$", text, re.M), name
+  lines = _said(monkeypatch, capsys, "configs").splitlines()
+  files = {
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "configs").rglob("*.py")
+    if path.name != "__init__.py"
+  }
+  assert {line.split()[0] for line in lines} == files
+  assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_a_command_of_the_console_gets_its_flags(monkeypatch, capsys):
+  text = _said(monkeypatch, capsys, "train", "--help")
+  assert "python -m ptlr_jax.main --config=" in text
+  monkeypatch.setattr("sys.argv", ["ptlr-jax", "trian"])
+  with pytest.raises(SystemExit) as caught:
+    __main__.main()
+  assert caught.value.code == 2
+  assert "got trian; did you mean train?" in capsys.readouterr().err
