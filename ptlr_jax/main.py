@@ -36,15 +36,16 @@ def run_command(argv: Sequence[str]) -> None:
     if run_folder.are_whole(runs):
       say(f"{directory}: finished before; nothing to do")
     else:
-      _go_on(config, runs, Path(said["reuse"]) if said["reuse"] else None)
+      train_missing(config, runs, said["reuse"])
     _show(runs)
 
 
-def _go_on(
+def train_missing(
   config: FrozenConfigDict,
   runs: Mapping[Path, FrozenConfigDict],
-  reuse: Path | None,
+  reuse: str = "",
 ) -> None:
+  """Runs what is missing of {workdir: configuration}; `seeds.run_seeds`."""
   from ptlr_jax.cli import startup  # imports JAX: not for a finished run
 
   startup.settle_jax(config)
@@ -57,7 +58,7 @@ def _go_on(
   numbers = map(len, (data.train, data.test, data.classes))
   say("{} training and {} test videos of {} classes".format(*numbers))
   try:
-    seeds.run_seeds(runs, data, reuse)
+    seeds.run_seeds(runs, data, Path(reuse) if reuse else None)
   except Diverged:  # the other seeds are worth showing
     _show(runs)
     raise

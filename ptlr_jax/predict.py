@@ -28,7 +28,7 @@ Further flags:
   --jobs=N               processes that decode videos
   --stage=N, --source    with --workdir, as of ptlr_jax.export
 
-In Python, with arrays or paths: `ptlr_jax.inference.api` (docs/PREDICT.md).
+In Python, with arrays or paths: `ptlr_jax.load_model` (docs/PYTHON.md).
 """
 
 from collections.abc import Sequence

@@ -298,7 +298,6 @@ def test_a_command_does_what_it_says(text, place, monkeypatch, capsys):
 # Snippets, by a line of theirs: what they find there, and what has to come.
 SNIPPETS = {
   "found.plot()": (),
-  "model = api.load_model(": ("paths",),
   "with safe_open(": (),
   "result = detection_map(": ("database", "results"),
   'np.savez(f"DIR/': ("outputs",),
@@ -359,7 +358,6 @@ def test_a_snippet_runs(line, place, monkeypatch):
   if not Path("model.safetensors").exists():
     _run(RUN[2], monkeypatch)
   given = {
-    "paths": ["DIR"],
     "outputs": {"W": (np.zeros((4, 3)), np.ones(4), np.ones(3))},
     "database": storage.read_json(Path("G"))["database"],
     "results": storage.read_json(Path("D"))["results"],
@@ -372,8 +370,6 @@ def test_a_snippet_runs(line, place, monkeypatch):
       name: {**entry, "subset": "test"}
       for name, entry in given["database"].items()
     }
-  if line.startswith("model ="):
-    code = f"from ptlr_jax.inference import api\n{code}"
   exec(compile(code, line, "exec"), {n: given[n] for n in SNIPPETS[line]})
 
 

@@ -15,7 +15,8 @@ import pytest
 from ptlr_jax import export, predict
 from ptlr_jax.data import dataset
 from ptlr_jax.features import extraction
-from ptlr_jax.inference import api, model_file, run_model, video_detections
+from ptlr_jax.inference import model_file, run_model, video_detections
+from ptlr_jax.inference.detection_model import load_model
 from ptlr_jax.io import storage
 from ptlr_jax.runtime.errors import InputError
 from tests.trained_fixture import configuration, leave_run, results_of
@@ -86,10 +87,10 @@ def test_test_videos_get_the_detections_of_the_run(run, tmp_path, kind):
 
 def test_a_video_alone_gets_the_same(run):
   expected = results_of(run / "run")
-  model = api.load_model(run / "elsewhere" / "model.safetensors")
+  model = load_model(run / "elsewhere" / "model.safetensors")
   for video, entry in expected.items():
     paths = {s: run / "features" / s / f"{video}.npy" for s in ("rgb", "flow")}
-    found = api.predict(model, **paths)
+    found = model.detect(**paths)
     assert found.video == video
     assert _text(found.results()) == _text(entry)
 
@@ -120,9 +121,9 @@ def test_the_results_are_scored_as_any_results_file(run, tmp_path):
 def test_an_earlier_stage_can_be_had(run, tmp_path):
   path = tmp_path / "ilg.safetensors"
   _export(f"--workdir={run / 'run'}", f"--output={path}", "--stage=0")
-  model = api.load_model(path)
+  model = load_model(path)
   assert list(model.params) == ["ilg"]
-  found = api.predict(model, features=run / "features")
+  found = model.detect(features=run / "features")
   expected = storage.read_json(run / "run" / "detections" / "ilg.json")
   for one in found:
     assert _text(one.results()) == _text(expected["results"][one.video])
@@ -151,7 +152,7 @@ def test_other_ways_to_detect_are_those_of_the_run(tmp_path, changes):
   for video, x in zip(data.test, joined, strict=True):
     np.save(tmp_path / f"{video.id}.npy", x)
   paths = [tmp_path / f"{video.id}.npy" for video in data.test]
-  found = api.predict(tmp_path / "run", features=paths)
+  found = load_model(tmp_path / "run").detect(features=paths)
   expected = results_of(tmp_path / "run")
   assert sum(map(len, expected.values())) > 0
   for one in found:
@@ -184,7 +185,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
   assert "pass --source=ROOT" in _line(_export, *flags)
   _export(*flags, f"--source={root}")
   shutil.rmtree(root / "features" / "rgb")
-  found = api.predict(model, rgb=run / "features" / "rgb")
+  found = model.detect(rgb=run / "features" / "rgb")
   expected = results_of(tmp_path / "run")
   assert {one.video for one in found} == set(names)
   for one in found:
@@ -194,7 +195,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
     if one.video in expected:
       assert _text(one.results()) == _text(expected[one.video])
   with pytest.raises(InputError, match="flow=: expected features of rgb"):
-    api.predict(model, rgb=np.zeros((9, 8)), flow=np.zeros((9, 8)))
+    model.detect(rgb=np.zeros((9, 8)), flow=np.zeros((9, 8)))
 
 
 def test_classes_are_those_that_the_run_has_noted(run, tmp_path):
@@ -209,7 +210,7 @@ def test_classes_are_those_that_the_run_has_noted(run, tmp_path):
   }
   starts[-1]["learned_from"] = noted
   storage.write_json(path, {"starts": starts})
-  model = api.load_model(tmp_path / "run")
+  model = load_model(tmp_path / "run")
   assert model.classes == ("x", "y", "z")
   assert model.geometry["stride"] == 4.0
   assert [set(x) & {"learned_from", "time"} for x in model.made_with] == [set()]
@@ -258,7 +259,7 @@ def test_without_matplotlib_there_are_detections_and_a_note(
 
 @pytest.fixture(scope="module")
 def model(run):
-  return api.load_model(run / "elsewhere" / "model.safetensors")
+  return load_model(run / "elsewhere" / "model.safetensors")
 
 
 def _features(run):
@@ -267,7 +268,7 @@ def _features(run):
 
 
 def test_what_is_found_is_what_a_notebook_wants(run, model, tmp_path):
-  found = api.predict(model, **_features(run))
+  found = model.detect(**_features(run))
   assert isinstance(found, video_detections.VideoDetections)
   assert list(found.cas) == ["ilg", "ots", "rts"]
   for cas in found.cas.values():
@@ -288,16 +289,16 @@ def test_what_is_found_is_what_a_notebook_wants(run, model, tmp_path):
 def test_both_streams_may_come_joined_and_in_lists(run, model):
   given = _features(run)
   joined = np.hstack([given["rgb"], given["flow"]])
-  one = api.predict(model, **given)
-  both = api.predict(model, features=[joined])
+  one = model.detect(**given)
+  both = model.detect(features=[joined])
   assert isinstance(both, list)
   assert _text(both[0].results()) == _text(one.results())
   double = {s: x.astype(np.float64) for s, x in given.items()}
-  assert api.predict(model, **double).segments == one.segments
+  assert model.detect(**double).segments == one.segments
 
 
 def test_a_video_of_one_segment_has_detections_without_failing(model):
-  found = api.predict(model, rgb=np.ones((1, 8)), flow=np.ones((1, 8)))
+  found = model.detect(rgb=np.ones((1, 8)), flow=np.ones((1, 8)))
   assert len(found.times) == 1
   assert all(np.isfinite(s.score) for s in found.segments)
 
@@ -317,7 +318,7 @@ def test_a_video_of_one_segment_has_detections_without_failing(model):
 )
 def test_mistakes_in_python_name_arguments(model, given, what):
   with pytest.raises(InputError) as error:
-    api.predict(model, **given)
+    model.detect(**given)
   (line,) = error.value.lines
   assert what in line
   assert "--" not in line
@@ -497,7 +498,7 @@ def test_features_at_another_pace_are_noted(run, tmp_path, capsys):
 def test_a_model_of_other_features_takes_no_videos(model, tmp_path):
   (tmp_path / "V.mp4").touch()
   with pytest.raises(InputError, match="from I3D's 1024 numbers a segment"):
-    api.predict(model, video=tmp_path / "V.mp4")
+    model.detect(video=tmp_path / "V.mp4")
 
 
 def test_weights_that_lack_are_named(run, tmp_path, model):
@@ -506,7 +507,7 @@ def test_weights_that_lack_are_named(run, tmp_path, model):
   cases: Any = (({}, "rgb"), ({"rgb_weights": "x"}, "flow"))
   for weights, what in cases:
     with pytest.raises(InputError, match=f"{what}_weights=: expected"):
-      api.predict(wide, video=tmp_path / "V.mp4", **weights)
+      wide.detect(video=tmp_path / "V.mp4", **weights)
 
 
 class _Extraction:
@@ -563,14 +564,14 @@ def test_a_video_file_is_seen_through_the_towers(towers, tmp_path):
   wide, extraction_ = towers
   (tmp_path / "jump.mp4").touch()
   (tmp_path / "bad.mp4").touch()
-  found = api.predict(wide, video=tmp_path / "jump.mp4", **WEIGHTS)
-  again = api.predict(wide, **_seen(Path("jump.mp4")))
+  found = wide.detect(video=tmp_path / "jump.mp4", **WEIGHTS)
+  again = wide.detect(**_seen(Path("jump.mp4")))
   assert found.video == "jump"
   assert _text(found.results()) == _text(again.results())
   assert extraction_.settings.fps == 25.0
   assert extraction_.settings.stride == extraction_.settings.window == 16
   with pytest.raises(InputError, match="expected a video, came none"):
-    api.predict(wide, video=[tmp_path / "bad.mp4"], **WEIGHTS)
+    wide.detect(video=[tmp_path / "bad.mp4"], **WEIGHTS)
 
 
 def test_a_folder_of_videos_leaves_features_and_tells_the_bad(towers, tmp_path):
@@ -601,7 +602,7 @@ def test_a_folder_of_videos_leaves_features_and_tells_the_bad(towers, tmp_path):
 
 def test_a_folder_without_videos_is_refused(towers, tmp_path):
   with pytest.raises(InputError, match="videos end with one of"):
-    api.predict(towers[0], video=tmp_path, **WEIGHTS)
+    towers[0].detect(video=tmp_path, **WEIGHTS)
 
 
 def test_a_video_and_features_of_one_name_are_refused(towers, tmp_path):

@@ -15,7 +15,6 @@ from configs import own
 from ptlr_jax import export
 from ptlr_jax.cli import config_checks
 from ptlr_jax.data.dataset import stream_order
-from ptlr_jax.inference import api
 from ptlr_jax.method import ilg
 from ptlr_jax.runs.dataset import load_dataset
 from ptlr_jax.runtime.errors import InputError
@@ -82,7 +81,7 @@ def test_a_model_of_named_streams_detects_what_its_run_does(tmp_path):
   export.run_command(["", f"--workdir={tmp_path / 'run'}", f"--output={model}"])
   expected = results_of(tmp_path / "run")
   assert sum(map(len, expected.values())) > 0
-  told = api.predict(model, features=tmp_path / "named" / "features")
+  told = model.detect(features=tmp_path / "named" / "features")
   found = {one.video: json.dumps(one.results()) for one in told}
   for video, entry in expected.items():
     assert found[video] == json.dumps(entry)

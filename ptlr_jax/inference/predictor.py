@@ -16,11 +16,6 @@ from ptlr_jax.training import prediction
 from ptlr_jax.workdir import phases
 
 
-def _segment(one: dict[str, Any]) -> Segment:
-  start, end = one["segment"]
-  return Segment(one["label"], start, end, one["score"])
-
-
 class Predictor:
   """A model on a device, to be asked about videos.
 
@@ -87,7 +82,7 @@ class Predictor:
       step *= detection.stretch(video, ilg[i])
       yield VideoDetections(
         video.id,
-        [_segment(one) for one in results],
+        [Segment.of(one) for one in results],
         dict(zip(model.classes, scores.tolist(), strict=True)),
         self._curves(ilg[i], curves),
         video.geometry.start + (np.arange(rows) + 0.5) * step,

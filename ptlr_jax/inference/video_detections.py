@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,17 @@ class Segment(NamedTuple):
   start: float
   end: float
   score: float
+
+  @classmethod
+  def of(cls, entry: Mapping[str, Any]) -> "Segment":
+    """The segment of an entry in a results file."""
+    start, end = entry["segment"]
+    return cls(entry["label"], start, end, entry["score"])
+
+  def entry(self) -> dict[str, Any]:
+    """The segment in a results file of the ActivityNet form."""
+    segment = [self.start, self.end]
+    return {"label": self.label, "score": self.score, "segment": segment}
 
 
 CSV_HEADER = f"{','.join(('video', *Segment._fields))}\n"
@@ -44,7 +55,7 @@ class VideoDetections(NamedTuple):
   classes: tuple[str, ...]
 
   def __repr__(self) -> str:
-    return f"Detected({self.summary()})"
+    return f"VideoDetections({self.summary()})"
 
   def summary(self) -> str:
     """The number of detections, and the best, in a line."""
@@ -56,6 +67,15 @@ class VideoDetections(NamedTuple):
       f"{best.start:.1f}-{best.end:.1f} s ({best.score:.3f})"
     )
 
+  def _repr_png_(self) -> bytes | None:
+    """The timeline in a notebook, where matplotlib is installed."""
+    picture = io.BytesIO()
+    try:
+      self.plot().savefig(picture, format="png")
+    except InputError:
+      return None
+    return picture.getvalue()
+
   @property
   def labels(self) -> list[str]:
     """The detected classes, the one of the best segment first."""
@@ -63,10 +83,7 @@ class VideoDetections(NamedTuple):
 
   def results(self) -> list[dict[str, Any]]:
     """The video's entry in a results file of the ActivityNet form."""
-    return [
-      {"label": s.label, "score": s.score, "segment": [s.start, s.end]}
-      for s in self.segments
-    ]
+    return [segment.entry() for segment in self.segments]
 
   def apart(self, share: float = 0.5) -> list[Segment]:
     """Those a reader would name: of segments of a class that overlap the best,

@@ -143,6 +143,19 @@ def _read(path: pathlib.Path) -> _Packed:
     return _Packed(*(file[name] for name in _Packed._fields))
 
 
+def read_by_id(paths: Sequence[pathlib.Path]) -> dict[str, PseudoLabels]:
+  """{video: labels} of all that files have.
+
+  Raises:
+    Damaged, OtherVersion: see `check_labels`.
+  """
+  found: dict[str, PseudoLabels] = {}
+  for packed in map(_read, paths):
+    labels = Labels(len(packed.ids), [(0, packed)])
+    found |= zip(packed.ids.tolist(), labels, strict=True)
+  return found
+
+
 def read_labels(
   path: pathlib.Path, ids: Sequence[str], lengths: Sequence[int]
 ) -> Labels:
