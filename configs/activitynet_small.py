@@ -27,7 +27,7 @@ def get_config():
   config.ilg.loss.norm_weight = 1e-4 * 100 / config.ilg.segments
   for network in (config.ots, config.rts):
     network.update(
-      {"steps": 150, "batch_size": 16, "model": {"width": 128, "dropout": 0.3}}
+      {"steps": 4000, "batch_size": 16, "model": {"width": 128, "dropout": 0.3}}
     )
   config.ptlr.update({"stages": 1, "window": 128})
   return config

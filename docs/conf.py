@@ -57,15 +57,13 @@ def _modules(package: str) -> list[str]:
 
 def _config_tables() -> str:
   """A table of keys for every section of the configuration."""
-  text, section = "", None
+  sections: dict[str, str] = {"general": ""}
   for name, default, kind, meaning in schema.reference():
-    first = name.partition(".")[0] if "." in name else "general"
-    if first != section:
-      section = first
-      text += f"\n## {section}\n\n| key | default | values | meaning |\n"
-      text += "|---|---|---|---|\n"
-    text += f"| `{name}` | `{default}` | {kind} | {meaning} |\n"
-  return text
+    section = name.partition(".")[0] if "." in name else "general"
+    row = f"| `{name}` | `{default}` | {kind} | {meaning} |\n"
+    sections[section] = sections.get(section, "") + row
+  head = "| key | default | values | meaning |\n|---|---|---|---|\n"
+  return "".join(f"\n## {x}\n\n{head}{rows}" for x, rows in sections.items())
 
 
 def _fill(app, page, source):
