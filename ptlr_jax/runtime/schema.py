@@ -172,7 +172,7 @@ def problems(flat: Mapping[str, Any]) -> dict[str, str]:
   for name, key in keys().items():
     if name in flat and not key.accepts(flat[name], plugins):
       found[name] = f"expected {key.expected}, got {flat[name]!r}"
-  for name in flat.keys() - keys().keys():
+  for name in sorted(flat.keys() - keys().keys()):
     if plugins or name.startswith(open_):
       value = flat[name]
       if isinstance(value, float) and not math.isfinite(value):
