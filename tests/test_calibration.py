@@ -122,5 +122,5 @@ def test_a_relative_threshold_is_a_share_of_the_videos_best_frame():
   )
   np.testing.assert_array_equal(new.labels[:, 0], [1, 1, 0, 0])
   np.testing.assert_array_equal(new.labels[:, 1], [0, 0, 1, 1])
-  with pytest.raises(ValueError, match="probability or minmax"):
+  with pytest.raises(KeyError, match="raw"):
     pseudo_labels.network_labels(cas, allowed, threshold=0.7, space="raw")

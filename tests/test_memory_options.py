@@ -288,9 +288,7 @@ def test_parts_that_do_not_divide_a_batch_are_refused_in_a_line(net):
     "got 4",
   )
   config[net].accumulate = 0
-  with pytest.raises(
-    InputError, match=rf"{net}\.accumulate: expected at least"
-  ):
+  with pytest.raises(InputError, match=rf"{net}\.accumulate: .* at least"):
     config_checks.freeze_config(config)
 
 

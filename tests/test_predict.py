@@ -185,7 +185,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
   assert "pass --source=ROOT" in _line(_export, *flags)
   _export(*flags, f"--source={root}")
   shutil.rmtree(root / "features" / "rgb")
-  found = model.detect(rgb=run / "features" / "rgb")
+  found = load_model(model).detect(rgb=run / "features" / "rgb")
   expected = results_of(tmp_path / "run")
   assert {one.video for one in found} == set(names)
   for one in found:
@@ -195,7 +195,7 @@ def test_a_model_of_one_stream_wants_that_alone(run, tmp_path):
     if one.video in expected:
       assert _text(one.results()) == _text(expected[one.video])
   with pytest.raises(InputError, match="flow=: expected features of rgb"):
-    model.detect(rgb=np.zeros((9, 8)), flow=np.zeros((9, 8)))
+    load_model(model).detect(rgb=np.zeros((9, 8)), flow=np.zeros((9, 8)))
 
 
 def test_classes_are_those_that_the_run_has_noted(run, tmp_path):

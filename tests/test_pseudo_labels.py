@@ -59,7 +59,7 @@ def test_background_sums_over_every_class_if_asked():
   # Frame 3 sums to 0.05 over a alone, and to 0.11 over both.
   got = pl.initial_labels(CAS, ONLY_A, background_sum="all")
   assert_labels(got, A, A, BG, NONE, NONE, NONE)
-  with pytest.raises(ValueError, match=r"own or all, got 'x'"):
+  with pytest.raises(KeyError, match="x"):
     pl.initial_labels(CAS, BOTH, background_sum="x")
 
 
@@ -278,9 +278,9 @@ def test_softmax_of_huge_logits_is_finite():
 
 
 def test_unknown_choices_are_refused():
-  with pytest.raises(ValueError, match=r"softmax, raw, got 'x'"):
+  with pytest.raises(KeyError, match="x"):
     cas_space.fused_cas(LOGITS, WEIGHTS, "x")
-  with pytest.raises(ValueError, match=r"highest or multi_hot, got 'x'"):
+  with pytest.raises(KeyError, match="x"):
     pl.initial_labels(CAS, BOTH, several="x")
   with pytest.raises(ValueError, match=r"merge, expand, got 'x'"):
     pl.update(labels_of(A), labels_of(A), keep_empty=True, rule="x")

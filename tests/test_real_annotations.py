@@ -304,7 +304,9 @@ def test_a_part_of_activitynet_with_features(tmp_path, val_gt, layout):
   where.mkdir(exist_ok=True)
   (where / "activity_net.v1-3.json").write_text(json.dumps(said))
   entries = said["database"].values()
-  classes = sorted({a["label"] for e in entries for a in e["annotations"]})
+  classes = tuple(
+    sorted({a["label"] for e in entries for a in e["annotations"]})
+  )
   found = read_root(tmp_path, "auto", classes=classes, skip_missing=True)
   assert has_note(found, f"found the layout {layout}")
   assert has_note(found, "rule lost: 4626 test videos")

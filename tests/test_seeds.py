@@ -298,7 +298,7 @@ def test_a_seed_has_a_workdir_of_its_own():
 def test_no_seed_is_refused_in_a_line(tmp_path):
   with pytest.raises(InputError) as caught:
     _start(tmp_path, "--config.seeds=0")
-  problems = ("--config.seeds: expected at least 1, got 0",)
+  problems = ("--config.seeds: expected an integer of at least 1, got 0",)
   assert caught.value.problems == problems
   assert list(tmp_path.iterdir()) == []
 

@@ -81,7 +81,7 @@ def test_a_model_of_named_streams_detects_what_its_run_does(tmp_path):
   export.run_command(["", f"--workdir={tmp_path / 'run'}", f"--output={model}"])
   expected = results_of(tmp_path / "run")
   assert sum(map(len, expected.values())) > 0
-  told = model.detect(features=tmp_path / "named" / "features")
+  told = load_model(model).detect(features=tmp_path / "named" / "features")
   found = {one.video: json.dumps(one.results()) for one in told}
   for video, entry in expected.items():
     assert found[video] == json.dumps(entry)
