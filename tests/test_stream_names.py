@@ -15,6 +15,7 @@ from configs import own
 from ptlr_jax import export
 from ptlr_jax.cli import config_checks
 from ptlr_jax.data.dataset import stream_order
+from ptlr_jax.inference.detection_model import load_model
 from ptlr_jax.method import ilg
 from ptlr_jax.runs.dataset import load_dataset
 from ptlr_jax.runtime.errors import InputError
