@@ -14,6 +14,10 @@ from ptlr_jax.runtime.schema import Key, Open, default_config
 
 FROM_0, FROM_1, RATE = "[0, inf)", "[1, inf)", "[0, 1)"
 NETWORK_CHOICES = ("ots", "rts")
+CAS_SPACES = (
+  *("softmax_minmax", "softmax_stream_minmax", "minmax", "raw_minmax"),
+  *("relu_minmax", "softmax", "raw"),
+)
 
 ARITHMETIC = {
   "convolution": Key(
@@ -299,10 +303,7 @@ KEYS = {
     "cas": Key(
       "softmax_stream_minmax",
       "Space of the CAS that is thresholded (method/cas_space.py).",
-      choices=(
-        *("softmax_minmax", "softmax_stream_minmax", "minmax", "raw_minmax"),
-        *("relu_minmax", "softmax", "raw"),
-      ),
+      choices=CAS_SPACES,
     ),
     "fusion": Key(
       "sum",
@@ -425,10 +426,7 @@ KEYS = {
     "ilg_cas": Key(
       "raw_minmax",
       "Space of the ILG's own CAS, as labels.cas.",
-      choices=(
-        *("softmax_minmax", "softmax_stream_minmax", "minmax", "raw_minmax"),
-        *("relu_minmax", "softmax", "raw"),
-      ),
+      choices=CAS_SPACES,
     ),
     "class_scores": Key(
       "ilg",

@@ -22,7 +22,6 @@ from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.reporting import run_record
 from ptlr_jax.reporting.run_record import RunRecord
 from ptlr_jax.runs.dataset import load_dataset
-from ptlr_jax.runtime import plugins
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.workdir import run_folder
 
@@ -131,13 +130,13 @@ class TrainedRun:
     Raises:
       InputError: the data set cannot be read.
     """
-    plugins.import_plugins(self.config.plugins)
+    predictor = Predictor(self.model())  # imports the run's plugins as well
     options: Any = ConfigDict(self.config.data.to_dict())
     if source:
       options.root = str(source)
     data = load_dataset(FrozenConfigDict(options), self.config.evaluate)
     chosen = {"train": data.train, "test": data.test}[split]
-    return Predictor(self.model())(chosen)
+    return predictor(chosen)
 
 
 def load_run(workdir: str | Path) -> TrainedRun:
@@ -175,8 +174,8 @@ def train(
       f"config.seeds: expected 1, got {checked.seeds}; call train for each "
       "seed, or give the configuration to ptlr_jax.main"
     )
-  runs = {directory: checked}
-  with run_folder.open_run_folders(run_folder.runs_of(checked, directory)):
+  runs = run_folder.runs_of(checked, directory)
+  with run_folder.open_run_folders(runs):
     if not run_folder.are_whole(runs):
       main.train_missing(checked, runs)
   return load_run(directory)

@@ -29,9 +29,19 @@ def _actions(
 ) -> np.ndarray:
   """Labels bool[T,C] of allowed classes above the threshold."""
   above = (cas[:, :-1] > threshold) & allowed
-  best = np.where(above, cas[:, :-1], -np.inf).argmax(1)
-  highest = above & (np.arange(above.shape[1]) == best[:, None])
-  return {"highest": highest, "multi_hot": above}[several]
+  return _OF_SEVERAL[several](cas[:, :-1], above)
+
+
+def _highest(scores: np.ndarray, above: np.ndarray) -> np.ndarray:
+  best = np.where(above, scores, -np.inf).argmax(1)
+  return above & (np.arange(above.shape[1]) == best[:, None])
+
+
+# By `config.labels.several`: which of several classes label a frame.
+_OF_SEVERAL: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+  "highest": _highest,
+  "multi_hot": lambda scores, above: above,
+}
 
 
 def _join(actions: np.ndarray, background: np.ndarray) -> PseudoLabels:
@@ -75,7 +85,8 @@ def network_labels(
   `minmax` the threshold of an action is relative to its probabilities in this
   video, as it is for the ILG's CAS; the background's stays absolute.
   """
-  scores = {"probability": cas, "minmax": cas_space.minmax(cas)}[space]
+  of_video = {"probability": np.asarray, "minmax": cas_space.minmax}
+  scores = of_video[space](cas)
   actions = _actions(scores, allowed, threshold, several)
   return _join(actions, cas[:, -1] > threshold)
 
