@@ -20,9 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from ptlr_jax.runtime import cluster, links
+from ptlr_jax.runtime import cluster
 
 ROOT = Path(__file__).resolve().parents[1]
+PORT = 29400  # of this host, where process 0 is reached
 NETWORKS = ("ilg", "ots", "rts")
 # name: (processes, virtual devices, cores of each process; 0: all)
 KINDS = {
@@ -57,16 +58,15 @@ def work(args: argparse.Namespace) -> None:
   processes_, _, cores = KINDS[args.kind]
   if cores:
     os.sched_setaffinity(0, {args.index % (os.cpu_count() or 1)})
-  place = cluster.Place("127.0.0.1", args.port, processes_, args.index)
+  place = cluster.Place(processes_, f"127.0.0.1:{PORT}", args.index)
   from ml_collections import FrozenConfigDict
 
+  from ptlr_jax.cli import startup
   from ptlr_jax.runtime import processes
 
+  config = FrozenConfigDict(config_of(args))
+  startup.settle_jax(config)
   with processes.joined(place if processes_ > 1 else None):
-    from ptlr_jax.cli import startup
-
-    config = FrozenConfigDict(config_of(args))
-    startup.settle_jax(config)
     found = timed(config, args)
     if processes.is_first():
       print(json.dumps(found), flush=True)
@@ -123,12 +123,11 @@ def measured(kind: str, args: argparse.Namespace) -> dict[str, float]:
   flags += [f"--xla_force_host_platform_device_count={devices}"]
   environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
   environment |= {"XLA_FLAGS": " ".join(flags), "PYTHONPATH": str(ROOT)}
-  port = links.free_port()
   given = [f"--{n}={getattr(args, n)}" for n in ("steps", "width", "features")]
   started = [
     subprocess.Popen(
       [
-        *(sys.executable, __file__, f"--kind={kind}", f"--port={port}"),
+        *(sys.executable, __file__, f"--kind={kind}"),
         *(f"--index={i}", *given),
       ],
       env=environment,

@@ -28,9 +28,12 @@ def run_command(argv: Sequence[str]) -> None:
   own = {"reuse": "", **cluster.FLAGS}
   config, directory, said = command_line.parse(argv, USAGE, own)
   runs = run_folder.runs_of(config, directory)
+  place = cluster.place(os.environ, said)
+  if place:  # to meet, the processes compute
+    _settle(config)
   with (
     signals.watched(),
-    processes.joined(cluster.place(os.environ, said)),
+    processes.joined(place),
     run_folder.open_run_folders(runs),
   ):
     if run_folder.are_whole(runs):
@@ -40,15 +43,19 @@ def run_command(argv: Sequence[str]) -> None:
     _show(runs)
 
 
+def _settle(config: FrozenConfigDict) -> None:
+  from ptlr_jax.cli import startup  # imports JAX: not for a finished run
+
+  startup.settle_jax(config)
+
+
 def train_missing(
   config: FrozenConfigDict,
   runs: Mapping[Path, FrozenConfigDict],
   reuse: str = "",
 ) -> None:
   """Runs what is missing of {workdir: configuration}; `seeds.run_seeds`."""
-  from ptlr_jax.cli import startup  # imports JAX: not for a finished run
-
-  startup.settle_jax(config)
+  _settle(config)
   from ptlr_jax.runs import seeds
   from ptlr_jax.runs.dataset import load_dataset_in_turn
 

@@ -5,9 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from tiny_config import ROOT
+from tiny_config import ROOT, free_port
 
-from ptlr_jax.runtime import links, mesh
+from ptlr_jax.runtime import mesh
 from ptlr_jax.runtime.errors import InputError
 
 # What each of two processes of four devices does; its number is the argument.
@@ -17,10 +17,7 @@ from ptlr_jax.runtime import cluster
 from ptlr_jax.runtime import processes
 
 number, port = map(int, sys.argv[1:])
-with processes.joined(cluster.Place("127.0.0.1", port, 2, number)):
-  from ptlr_jax.cli import startup
-  from configs import simulated
-  startup.settle_jax()
+with processes.joined(cluster.Place(2, f"127.0.0.1:{port}", number)):
   import jax
   import numpy as np
   from ptlr_jax.runtime import mesh
@@ -49,8 +46,6 @@ with processes.joined(cluster.Place("127.0.0.1", port, 2, number)):
   assert {d.process_index for d in here.devices()} == {number}
   total = jax.jit(lambda x: x.sum(), out_shardings=all_.everywhere)(put["x"])
   assert float(total) == expected.sum()
-import os
-os._exit(0)
 """
 
 
@@ -62,7 +57,7 @@ def test_rows_lie_in_the_order_of_processes_and_devices():
     "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=4",
     "PYTHONPATH": str(ROOT),
   }
-  port = str(links.free_port())
+  port = str(free_port())
   started = [
     subprocess.Popen(
       [sys.executable, "-c", WORK, str(number), port],

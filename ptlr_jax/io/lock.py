@@ -20,7 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ptlr_jax.runtime import processes
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import say
 
@@ -225,7 +224,6 @@ def hold_lock(directory: Path) -> Iterator[None]:
 
   beating = threading.Thread(target=beat, daemon=True, name="lock")
   beating.start()
-  processes.at_loss(give_back)
   try:
     yield
   finally:

@@ -20,8 +20,8 @@ from ptlr_jax.io import checkpoints, storage
 from ptlr_jax.method.pseudo_labels import PseudoLabels
 from ptlr_jax.runs.detection_phase import DetectionPhase
 from ptlr_jax.runs.label_phases import LabelPhases
-from ptlr_jax.runtime import mesh, plugins, processes
-from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.runtime import mesh, plugins, processes, signals
+from ptlr_jax.runtime.errors import InputError, Stopped
 from ptlr_jax.runtime.progress import say
 from ptlr_jax.training import external_cas, resident
 from ptlr_jax.training.networks import Networks
@@ -130,6 +130,8 @@ class Run:
       }
       run[phase.kind]()
       processes.exchange()  # what it leaves is there for all
+      if signals.stops():
+        raise Stopped(signals.KEPT)
 
   def is_done(self, phase: Phase) -> bool:
     """Whether a phase has been finished before, which is told."""

@@ -5,14 +5,10 @@ device. One device is a mesh of one. Training spans the devices of all
 processes; what each predicts for itself spans its own.
 """
 
-import contextlib
-import ctypes
 import functools
 import os
 import platform
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -159,34 +155,4 @@ def _first_collective(devices: Devices) -> None:
   ones = devices.put({"x": np.ones(devices.own().count, np.float32)})["x"]
   add = jax.jit(jnp.sum, out_shardings=devices.everywhere).lower(ones).compile()
   processes.exchange()
-  with without_output(GLOO):
-    jax.block_until_ready(add(ones))
-
-
-GLOO = b"[Gloo] "  # begins what XLA's collectives on CPUs print as they meet
-
-
-@contextlib.contextmanager
-def without_output(beginning: bytes) -> Iterator[None]:
-  """Inside, lines that begin so are left out of what is printed, by whomever;
-  all others come at the end."""
-  sys.stdout.flush()
-  try:
-    own = os.dup(1)
-  except OSError:  # it is closed
-    yield
-    return
-  with tempfile.TemporaryFile() as file:
-    os.dup2(file.fileno(), 1)
-    try:
-      yield
-    finally:
-      sys.stdout.flush()
-      ctypes.CDLL(None).fflush(None)
-      os.dup2(own, 1)
-      os.close(own)
-      file.seek(0)
-      with contextlib.suppress(BrokenPipeError):
-        for line in file:
-          if not line.startswith(beginning):
-            os.write(1, line)
+  jax.block_until_ready(add(ones))

@@ -71,7 +71,6 @@ def _leave(number: int, said: str) -> None:
   while not _leaving.acquire(blocking=False):
     time.sleep(1)
   line = f"ptlr_jax: {said}; the same command goes on from what was saved\n"
-  processes.tell_end(said, 128 + number)
   os.write(2, line.encode())
   os._exit(128 + number)
 
@@ -81,10 +80,13 @@ def asked() -> bool:
   return _watch.asked is not None
 
 
-def ask() -> None:
-  """Acts as a signal would that another process of the run got."""
-  if not _watch.asked:
+def stops() -> bool:
+  """Whether all processes of the run stop here, as a signal has asked one of
+  them; all come here after every update and phase."""
+  stop = processes.stops(asked())
+  if stop and not _watch.asked:  # another process got it, or JAX did
     _watch.asked = _watch.last = signal.SIGTERM
+  return stop
 
 
 def name() -> str:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ptlr_jax.runtime import processes, signals
+from ptlr_jax.runtime import signals
 from ptlr_jax.runtime.errors import Diverged, Stopped
 from ptlr_jax.runtime.progress import Progress
 from ptlr_jax.training.train_step import Terms, TrainState
@@ -155,7 +155,6 @@ def fit(
     on_checkpoint(at, *what)
     saved = at
 
-  processes.begin_loop(start.step + 1)
   try:
     # A signal waits for the end of the update, whose state is saved.
     with signals.deferred():
@@ -168,7 +167,7 @@ def fit(
         pending=start.pending,
         on_log=log,
         on_checkpoint=save,
-        stopping=_stopping,
+        stopping=lambda step: signals.stops(),
         **how,
       )
   except Stopped:
@@ -179,12 +178,3 @@ def fit(
     ) from None
   finally:
     bar.close()
-
-
-def _stopping(step: int) -> bool:
-  """Whether training ends after an update, as a signal has asked one of the
-  processes."""
-  stop = processes.stops_after(step, signals.asked())
-  if stop:
-    signals.ask()
-  return stop
