@@ -272,14 +272,11 @@ def test_processes_know_their_places(slurm, jobs):
   slurm.ended(jobs["printed"])
   tasks = slurm.environments("printed")
   places = [cluster.place(environment) for environment in tasks]
-  assert [(p.host, p.count, p.index) for p in places if p] == [
-    ("127.0.0.1", 2, 0),
-    ("127.0.0.1", 2, 1),
-  ]
+  assert places == [cluster.Place(2, cluster="slurm", devices=())] * 2
   for index, environment in enumerate(tasks):
     assert environment["SLURM_STEP_NODELIST"] == "127.0.0.[1-2]"
     assert environment["SLURM_STEP_NUM_TASKS"] == "2"
-    assert environment["SLURM_STEP_TASKS_PER_NODE"] == "1(x2)"
+    assert environment["SLURM_STEP_NUM_NODES"] == "2"
     assert environment["SLURM_PROCID"] == str(index)
     assert environment["SLURM_LOCALID"] == "0"
     assert environment["SLURM_JOB_ID"] == jobs["printed"]
