@@ -134,9 +134,8 @@ def test_pods_find_each_other():
   (port,) = service["spec"]["ports"]
   for index in range(count):
     place = cluster.place({**environment, "JOB_COMPLETION_INDEX": str(index)})
-    assert place == cluster.Place(
-      f"{name}-0.{pod['subdomain']}", port["port"], count, index
-    )
+    address = f"{name}-0.{pod['subdomain']}:{port['port']}"
+    assert place == cluster.Place(count, address, index)
 
 
 def test_pods_share_what_they_need():
