@@ -1,16 +1,15 @@
-"""Tests of ptlr_jax.workdir.log_followers, and of --quiet."""
+"""Tests of ptlr_jax.workdir.log_followers."""
 
 import importlib.util
 import json
 
 import pytest
-from absl import flags
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import base
 from ptlr_jax.cli import command_line, config_checks
 from ptlr_jax.io import storage, tensorboard, wandb_log
-from ptlr_jax.runtime import config_tree, progress, schema
+from ptlr_jax.runtime import config_tree, schema
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.workdir import identity, log_followers
 from ptlr_jax.workdir.artefacts import Artefacts
@@ -168,33 +167,3 @@ def test_scores_are_lines_a_row():
   assert (
     log_followers.score_lines({"stages": {}, "not_evaluated": "none"}) == []
   )
-
-
-# --quiet.
-
-
-@pytest.mark.parametrize(
-  ("args", "shown"),
-  [
-    ([], ["how it goes", "the result"]),
-    (["--quiet"], ["the result"]),
-    (["--quiet", "--noquiet"], ["how it goes", "the result"]),
-  ],
-)
-def test_quiet_leaves_results(args, shown, monkeypatch, capsys):
-  monkeypatch.setattr(progress, "_quiet", False)
-  command_line.read_flags(flags.FlagValues(), ["x", *args], "usage")
-  progress.say("how it goes")
-  progress.show("the result")
-  bar = progress.Progress("ilg", 4)
-  bar.at(4, 1.0)
-  bar.close()
-  lines = capsys.readouterr().out.splitlines()
-  assert [x for x in lines if not x.startswith("ilg ")] == shown
-  assert any(x.startswith("ilg ") for x in lines) == ("how it goes" in shown)
-
-
-def test_help_names_quiet(monkeypatch, capsys):
-  monkeypatch.setattr("sys.argv", ["main", "--help"])
-  command_line.execute(lambda argv: None, "What it does.", "usage: x")
-  assert "--quiet: " in capsys.readouterr().out

@@ -12,10 +12,12 @@ import termios
 from typing import NamedTuple
 
 import pytest
+from absl import flags
 from test_event_files import curves_of, scalars
 from tiny_config import KILLED, ROOT, start
 
 from ptlr_jax import main
+from ptlr_jax.cli import command_line
 from ptlr_jax.io import metrics_log, storage
 from ptlr_jax.runtime import progress
 
@@ -208,3 +210,30 @@ def test_a_problem_is_told_when_quiet(cache, tmp_path):
   assert said.status == 2
   (line,) = said.text.splitlines()
   assert line.startswith("ptlr_jax: ")
+
+
+@pytest.mark.parametrize(
+  ("args", "shown"),
+  [
+    ([], ["how it goes", "the result"]),
+    (["--quiet"], ["the result"]),
+    (["--quiet", "--noquiet"], ["how it goes", "the result"]),
+  ],
+)
+def test_quiet_leaves_results(args, shown, monkeypatch, capsys):
+  monkeypatch.setattr(progress, "_quiet", False)
+  command_line.read_flags(flags.FlagValues(), ["x", *args], "usage")
+  progress.say("how it goes")
+  progress.show("the result")
+  bar = progress.Progress("ilg", 4)
+  bar.at(4, 1.0)
+  bar.close()
+  lines = capsys.readouterr().out.splitlines()
+  assert [x for x in lines if not x.startswith("ilg ")] == shown
+  assert any(x.startswith("ilg ") for x in lines) == ("how it goes" in shown)
+
+
+def test_help_names_quiet(monkeypatch, capsys):
+  monkeypatch.setattr("sys.argv", ["main", "--help"])
+  command_line.execute(lambda argv: None, "What it does.", "usage: x")
+  assert "--quiet: " in capsys.readouterr().out
