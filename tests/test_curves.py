@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from configs import base
 from ptlr_jax.cli import command_line, config_checks
 from ptlr_jax.io import storage, tensorboard, wandb_log
-from ptlr_jax.runtime import config_tree, schema
+from ptlr_jax.runtime import schema
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.workdir import identity, log_followers
 from ptlr_jax.workdir.artefacts import Artefacts
@@ -34,12 +34,9 @@ def _old():
 def installed(monkeypatch):
   """Sets which of the packages are there."""
 
-  def set_to(*packages):
-    monkeypatch.setattr(
-      log_followers, "_is_there", lambda name: name in packages
-    )
-
-  return set_to
+  return lambda *packages: monkeypatch.setattr(
+    log_followers, "_is_there", lambda name: name in packages
+  )
 
 
 def test_by_default_there_are_event_files_where_tensorboardx_is_installed(
@@ -73,66 +70,44 @@ def test_a_package_that_is_broken_ends_a_run_only_where_it_is_always_wanted(
     log_followers.log_followers(_config(tensorboard="always"), tmp_path)
 
 
-def test_nothing_follows_where_nothing_is_wanted(installed, tmp_path):
+def test_what_follows_is_what_is_asked_for(installed, tmp_path):
   installed("tensorboardX", "wandb")
-  assert (
-    log_followers.log_followers(_config(tensorboard="never"), tmp_path) == []
-  )
-
-
-def test_a_project_has_a_tracker(installed, tmp_path):
-  installed("wandb")
   config = _config(tensorboard="never", wandb="team/mine")
   (tracker,) = log_followers.log_followers(config, tmp_path)
   assert isinstance(tracker, wandb_log.Tracker)
+  config = _config(tensorboard="never")
+  assert log_followers.log_followers(config, tmp_path) == []
 
 
 @pytest.mark.parametrize(
-  ("log", "said"),
+  ("key", "value", "other", "package"),
   [
-    (
-      {"tensorboard": "always"},
-      "--config.log.tensorboard=always: expected the package tensorboardX, "
-      "which is not installed: pip install 'ptlr-jax[tensorboard]', or pass "
-      "--config.log.tensorboard=auto",
-    ),
-    (
-      {"wandb": "mine"},
-      "--config.log.wandb=mine: expected the package wandb, which is not "
-      "installed: pip install 'ptlr-jax[wandb]', or pass --config.log.wandb=",
-    ),
+    ("tensorboard", "always", "auto", "tensorboardX"),
+    ("wandb", "mine", "", "wandb"),
   ],
 )
 def test_a_package_that_is_asked_for_and_absent_is_one_line(
-  log, said, installed
-):
-  installed()
-  with pytest.raises(InputError) as caught:
-    log_followers.check_followers(_config(**log))
-  assert caught.value.lines == (said,)
-
-
-def test_the_command_line_refuses_it_before_anything_is_done(
-  installed, tmp_path
+  key, value, other, package, installed, tmp_path
 ):
   installed()
   argv = ["main", "--config=configs/simulated.py", f"--workdir={tmp_path}/run"]
-  with pytest.raises(InputError, match="tensorboardX, which is not installed"):
-    command_line.parse([*argv, "--config.log.tensorboard=always"])
+  with pytest.raises(InputError) as caught:
+    command_line.parse([*argv, f"--config.log.{key}={value}"])
+  assert caught.value.lines == (
+    f"--config.log.{key}={value}: expected the package {package}, which is not "
+    f"installed: pip install 'ptlr-jax[{key}]', or pass "
+    f"--config.log.{key}={other}",
+  )
   assert list(tmp_path.iterdir()) == []
 
 
-def test_two_configurations_that_differ_in_their_logs_are_of_one_run():
-  one, other = _config(), _config(tensorboard="never", wandb="mine")
+@pytest.mark.parametrize(
+  "other", [_old(), _config(tensorboard="never", wandb="mine")]
+)
+def test_configurations_that_differ_in_their_logs_are_of_one_run(other):
   assert set(identity.NEUTRAL) >= KEYS
-  assert identity.differences(one, other) == []
-  assert identity.config_digest(one) == identity.config_digest(other)
-
-
-def test_what_is_older_than_the_keys_is_of_the_same_run_and_can_be_used():
-  assert config_tree.flatten(base.get_config()).keys() >= KEYS
-  assert identity.differences(_old(), _config()) == []
-  assert identity.config_digest(_old()) == identity.config_digest(_config())
+  assert identity.differences(other, _config()) == []
+  assert identity.config_digest(other) == identity.config_digest(_config())
   config_checks.freeze_config(_old())
   assert all(schema.keys()[key].added for key in KEYS)
 
@@ -153,17 +128,9 @@ def test_no_artefact_names_the_account_of_a_project():
 
 
 def test_scores_are_lines_a_row():
-  def row(x):
-    return {"mAP": {"0.50": x}, "averages": {"0.1:0.7": x / 2}}
-
-  metrics = {"stages": {"ilg": row(0.5), "stage-1": row(0.75)}}
-  assert log_followers.score_lines(metrics) == [
-    {"phase": "evaluate", "step": 0, "mAP/0.50": 0.5, "average/0.1:0.7": 0.25},
-    {
-      **{"phase": "evaluate", "step": 1},
-      **{"mAP/0.50": 0.75, "average/0.1:0.7": 0.375},
-    },
-  ]
-  assert (
-    log_followers.score_lines({"stages": {}, "not_evaluated": "none"}) == []
-  )
+  row = {"mAP": {"0.50": 0.5}, "averages": {"0.1:0.7": 0.25}}
+  line = {"phase": "evaluate", "mAP/0.50": 0.5, "average/0.1:0.7": 0.25}
+  told = log_followers.score_lines({"stages": {"ilg": row, "stage-1": row}})
+  assert told == [{**line, "step": 0}, {**line, "step": 1}]
+  none = {"stages": {}, "not_evaluated": "none"}
+  assert log_followers.score_lines(none) == []

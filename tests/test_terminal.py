@@ -2,6 +2,7 @@
 run leaves beside its log when it was killed in between."""
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -9,11 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from absl import flags
 from test_event_files import curves_of, scalars
+from test_tracking import STAND_IN
 from tiny_config import KILLED, ROOT, start
 
 from ptlr_jax import main
@@ -57,6 +60,7 @@ def _environment(cache):
     "JAX_COMPILATION_CACHE_DIR": str(cache),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    "PYTHONPATH": str(cache / "stubs"),
     "TERM": "xterm-256color",
     "FORCE_COLOR": "1",
   }
@@ -103,10 +107,15 @@ def run(cache, tmp_path_factory):
   """(workdir, what was said until it was killed, and on a terminal to the
   end); no test changes it."""
   directory = tmp_path_factory.mktemp("run") / "run"
+  (cache / "stubs").mkdir(exist_ok=True)
+  (cache / "stubs" / "wandb.py").write_text(STAND_IN)
+  how = (*SMALL, "--config.log.wandb=mine")
   code = KILLED.format(moment="ots-1:6")
-  killed = start(directory, cache, *SMALL, code=code)
-  assert killed.returncode == -signal.SIGKILL, killed.stderr
-  rest = on_a_terminal(cache, "main", CONFIG, f"--workdir={directory}", *SMALL)
+  with pytest.MonkeyPatch.context() as context:
+    context.setenv("NOTES", f"{directory}-sent")
+    killed = start(directory, cache, *how, code=code)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    rest = on_a_terminal(cache, "main", CONFIG, f"--workdir={directory}", *how)
   assert rest.status == 0, rest.text
   return directory, killed, rest.text
 
@@ -149,6 +158,23 @@ def test_the_curves_of_a_run_that_was_killed_have_every_step_once(run):
     assert [step for step, _ in scores[f"mAP/{tiou}"]] == [0, 1]
     assert [x for _, x in scores[f"mAP/{tiou}"]] == pytest.approx(values)
   assert "average/0.1:0.7" in scores
+
+
+def test_each_start_of_a_run_that_was_killed_sends_every_line_once(run):
+  directory, _, _ = run
+  sent: dict[int, list] = {}
+  for line in Path(f"{directory}-sent").read_text().splitlines():
+    process, values = json.loads(line)
+    sent.setdefault(process, []).append(values)
+  log = [
+    {f"{line['phase']}/{k}": line[k] for k in line.keys() - {"phase"}}
+    for line in metrics_log.MetricsLog(directory / "metrics.jsonl").read()
+  ]
+  killed, whole = sent.values()
+  assert killed == log[: len(killed)]
+  assert killed[-1]["ots-1/step"] == 6
+  assert whole[: len(log)] == log
+  assert [line["evaluate/step"] for line in whole[len(log) :]] == [0, 1]
 
 
 def test_a_finished_run_says_no_more_than_its_table_when_quiet(run, cache):

@@ -7,8 +7,8 @@ package itself writes a run offline.
 import socket
 import subprocess
 import sys
-import types
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -16,50 +16,32 @@ from ptlr_jax.io import metrics_log, wandb_log
 
 ROOT = Path(__file__).parents[1]
 CONFIG = {"seed": 3, "data": {"root": "root"}}
+# A module of that name, for processes: it notes down what each is sent.
+STAND_IN = """
+import json, os
+from unittest import mock
+
+def log(values):
+  with open(os.environ["NOTES"], "a") as notes:
+    print(json.dumps([os.getpid(), values]), file=notes)
+
+Settings = setup = mock.Mock()
+init = mock.Mock(return_value=mock.Mock(log=log))
+"""
 
 
-class Wandb(types.ModuleType):
-  """The few calls of the package; `fails` names those that raise."""
+def _stand_in(mode="online", key=True):
+  """The few calls of the package, and a run for each start."""
+  runs = [mock.Mock() for _ in range(3)]
+  settings = mock.Mock(settings=mock.Mock(mode=mode))
+  return mock.Mock(
+    **{"setup.return_value": settings, "login.return_value": key},
+    **{"init.side_effect": runs, "runs": runs},
+  )
 
-  def __init__(self, mode="online", key=True, fails=()):
-    super().__init__("wandb")
-    self.mode, self.key, self.fails = mode, key, fails
-    self.runs: list[dict] = []
 
-  def Settings(self, **said):
-    self._call("Settings")
-    return types.SimpleNamespace(mode=self.mode, said=said)
-
-  def setup(self, settings):
-    return types.SimpleNamespace(settings=settings)
-
-  def login(self, *, prompt):
-    assert prompt is False
-    return self.key
-
-  def init(self, **said):
-    self._call("init")
-    run = {"said": said, "lines": [], "steps": {}, "ended": None}
-    self.runs.append(run)
-
-    def log(values):
-      self._call("log")
-      run["lines"].append(values)
-
-    def finish(exit_code):
-      self._call("finish")
-      run["ended"] = exit_code
-
-    def define_metric(name, *, step_metric):
-      run["steps"][name] = step_metric
-
-    return types.SimpleNamespace(
-      log=log, finish=finish, define_metric=define_metric
-    )
-
-  def _call(self, name):
-    if name in self.fails:
-      raise RuntimeError(f"no {name}\ntoday")
+def _lines(run):
+  return [call.args[0] for call in run.log.call_args_list]
 
 
 @pytest.fixture
@@ -77,84 +59,72 @@ def begin(tmp_path, monkeypatch):
 
 
 def test_each_line_is_sent_with_its_phases_own_step(begin, capsys):
-  wandb = Wandb()
+  wandb = _stand_in()
   log = begin(wandb)
-  assert not wandb.runs  # nothing before the first line
+  assert not wandb.init.called  # nothing before the first line
   log.append("ilg", 2, {"loss": 0.5, "rgb/sc": 0.25})
   log.append("labels-0", 0, {"precision": 1.0})
-  log.tell("evaluate", [{"phase": "evaluate", "step": 0, "mAP/0.50": 0.5}])
+  log.tell([{"phase": "evaluate", "step": 0, "mAP/0.50": 0.5}])
   log.close()
-  (run,) = wandb.runs
-  assert run["lines"] == [
+  assert _lines(wandb.runs[0]) == [
     {"ilg/step": 2, "ilg/loss": 0.5, "ilg/rgb/sc": 0.25},
     {"labels-0/step": 0, "labels-0/precision": 1.0},
     {"evaluate/step": 0, "evaluate/mAP/0.50": 0.5},
   ]
-  assert run["steps"]["ilg/*"] == "ilg/step"
-  assert run["ended"] == 0
+  wandb.runs[0].define_metric.assert_any_call("ilg/*", step_metric="ilg/step")
+  wandb.runs[0].finish.assert_called_once_with(exit_code=0)
   assert capsys.readouterr() == ("", "")
 
 
 def test_what_is_sent_names_neither_code_nor_host(begin):
-  wandb = Wandb()
+  wandb = _stand_in()
   begin(wandb, "team/mine").append("ilg", 2, {"loss": 0.5})
-  said = wandb.runs[0]["said"]
+  said = wandb.init.call_args.kwargs
   assert (said["entity"], said["project"]) == ("team", "mine")
-  assert said["config"] == CONFIG
-  assert said["name"] == "run"
-  settings = said["settings"].said
-  for name in ("code", "git"):
-    assert settings[f"disable_{name}"] is True
-  for name in ("machine_info", "meta", "stats"):
-    assert settings[f"x_disable_{name}"] is True
-  assert settings["console"] == "off"
-  assert settings["x_save_requirements"] is False
+  assert (said["config"], said["name"]) == (CONFIG, "run")
+  wandb.login.assert_called_once_with(prompt=False)
+  settings = wandb.Settings.call_args.kwargs
+  off = ("disable_code", "disable_git", "x_disable_machine_info")
+  assert all(settings[x] for x in (*off, "x_disable_meta", "x_disable_stats"))
+  assert (settings["console"], settings["host"]) == ("off", "")
+  assert settings["save_code"] is settings["x_save_requirements"] is False
 
 
 def test_a_run_that_goes_on_begins_anew_there_with_whole_curves(begin):
-  wandb = Wandb()
+  wandb = _stand_in()
   log = begin(wandb)
-  for step in (2, 4, 6):
-    log.append("ilg", step, {"loss": 1 / step})
-  again = begin(wandb)
-  again.rewind("ilg", 2)
-  for step in (4, 6, 8):
-    again.append("ilg", step, {"loss": 1 / step})
-  steps = [[line["ilg/step"] for line in run["lines"]] for run in wandb.runs]
-  assert steps == [[2, 4, 6], [2, 4, 6, 8]]
-  groups = {run["said"]["group"] for run in wandb.runs}
+  for rewound, steps in ((-1, [2, 4, 6]), (4, [6]), (2, [4, 6, 8])):
+    if rewound == 2:
+      log = begin(wandb)  # after a kill
+    log.rewind("ilg", rewound)
+    for step in steps:
+      log.append("ilg", step, {"loss": 1 / step})
+  steps = [[line["ilg/step"] for line in _lines(run)] for run in wandb.runs]
+  assert steps == [[2, 4, 6], [2, 4, 6], [2, 4, 6, 8]]
+  groups = {call.kwargs["group"] for call in wandb.init.call_args_list}
   assert len(groups) == 1
 
 
 def test_a_run_that_an_error_ends_has_failed_there(begin):
-  wandb = Wandb()
+  wandb = _stand_in()
   log = begin(wandb)
   log.append("ilg", 2, {"loss": 0.5})
-
-  def ends():
-    try:
-      raise ZeroDivisionError
-    finally:
-      log.close()
-
-  with pytest.raises(ZeroDivisionError):
-    ends()
-  assert wandb.runs[0]["ended"] == 1
+  try:
+    raise ZeroDivisionError
+  except ZeroDivisionError:
+    log.close()
+  wandb.runs[0].finish.assert_called_once_with(exit_code=1)
 
 
-FAULTS = {
-  "settings of another version": ({"fails": ["Settings"]}, "no Settings today"),
-  "no network": ({"fails": ["init"]}, "no init today"),
-  "lost in between": ({"fails": ["log"]}, "no log today"),
-  "lost at the end": ({"fails": ["finish"]}, "no finish today"),
-  "no key": ({"key": False}, "expected an API key, found none; give `wandb"),
-}
-
-
-@pytest.mark.parametrize("name", FAULTS)
-def test_whatever_fails_there_is_one_line_and_ends_no_run(name, begin, capsys):
-  how, said = FAULTS[name]
-  log = begin(Wandb(**how))
+@pytest.mark.parametrize("where", ["Settings", "init", "log", "finish", "key"])
+def test_whatever_fails_there_is_one_line_and_ends_no_run(where, begin, capsys):
+  wandb, said = _stand_in(key=where != "key"), f"no {where} today"
+  if where == "key":
+    said = "expected an API key, found none; give `wandb login` once"
+  else:
+    at = wandb if where in ("Settings", "init") else wandb.runs[0]
+    getattr(at, where).side_effect = RuntimeError(f"no {where}\ntoday")
+  log = begin(wandb)
   for step in (2, 4):
     log.append("ilg", step, {"loss": 1.0})
   log.close()
@@ -165,17 +135,16 @@ def test_whatever_fails_there_is_one_line_and_ends_no_run(name, begin, capsys):
 
 
 def test_no_key_is_asked_for_offline(begin, capsys):
-  wandb = Wandb(mode="offline", key=False)
+  wandb = _stand_in(mode="offline", key=False)
   begin(wandb).append("ilg", 2, {"loss": 1.0})
-  assert wandb.runs
+  assert wandb.init.called
   assert capsys.readouterr().out == ""
 
 
 REAL = """
 import sys
 from pathlib import Path
-from ptlr_jax.io import metrics_log
-from ptlr_jax.io import wandb_log
+from ptlr_jax.io import metrics_log, wandb_log
 log = metrics_log.MetricsLog(Path(sys.argv[1]) / "metrics.jsonl")
 for _ in range(2):
   log.follow([wandb_log.Tracker("mine", log.path.parent, {"seed": 3})])
@@ -191,23 +160,14 @@ def test_the_package_itself_writes_a_run_offline_without_a_word(
   for name in ("CONFIG", "CACHE", "DATA"):
     monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "user"))
   monkeypatch.setenv("WANDB_MODE", "offline")
-  run = tmp_path / "run"
-  run.mkdir()
-  done = subprocess.run(
-    [sys.executable, "-W", "error", "-c", REAL, str(run)],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-  runs = sorted((run / "wandb").glob("offline-run-*"))
-  assert len(runs) == 2
-  for one in runs:
-    (file,) = one.glob("run-*.wandb")
-    sent = file.read_bytes()
+  command = [sys.executable, "-W", "error", "-c", REAL, str(tmp_path)]
+  said = subprocess.check_output(command, stderr=subprocess.STDOUT, cwd=ROOT)
+  assert said == b""
+  files = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+  assert len(files) == 2
+  host = socket.gethostname()
+  for sent in (file.read_bytes() for file in files):
     assert b"ilg/loss" in sent
-    host = socket.gethostname()
     # A short name may be in the names that it draws.
     for private in (str(ROOT), str(tmp_path), *[host] * (len(host) > 5)):
       assert private.encode() not in sent

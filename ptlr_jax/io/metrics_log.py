@@ -3,31 +3,30 @@
 import json
 import pathlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ptlr_jax.data.files import sealing
 from ptlr_jax.io import disk_space, storage
 from ptlr_jax.runtime import processes
+from ptlr_jax.runtime.errors import NoSpace
+from ptlr_jax.runtime.progress import show
 
 
 class Follower(Protocol):
   """What shows a log elsewhere; lines are {"phase", "step", terms...}."""
 
-  def restart(self, lines: Sequence[Mapping[str, Any]]) -> None:
-    """These are all lines there are; what else it was told is void."""
-    ...
-
-  def add(self, line: Mapping[str, Any]) -> None:
-    """There is a new line."""
-    ...
-
-  def replace(self, phase: str, lines: Sequence[Mapping[str, Any]]) -> None:
-    """These are the lines of a phase that the log does not have."""
+  def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    """There are new lines. The first call, and the first after `close`, has
+    all that the log says: what was shown before is void."""
     ...
 
   def close(self) -> None:
-    """There will be no more."""
+    """There will be no more, or all of them anew."""
+    ...
+
+  def lost(self, why: str) -> str:
+    """What is told where it fails, and the run goes on without."""
     ...
 
 
@@ -37,16 +36,13 @@ class MetricsLog:
 
   def __init__(self, path: pathlib.Path):
     self.path = path
-    self.followers: tuple[Follower, ...] = ()
+    self.followers: list[Follower] = []
+    self._untold: list[Mapping[str, Any]] = []
 
   def follow(self, followers: Sequence[Follower]) -> None:
-    """Has others show what the log says, from its beginning."""
-    self.followers = tuple(followers)
-    self._restart(self.read() if followers else ())
-
-  def _restart(self, lines: Sequence[Mapping[str, Any]]) -> None:
-    for follower in self.followers:
-      follower.restart(lines)
+    """Has others show what the log says, once there is a new line."""
+    self.followers = list(followers)
+    self._untold = [*self.read()] if followers else []
 
   def _lines(self) -> list[tuple[str, dict[str, Any] | None]]:
     """Each line with its values, or None where it is not as written."""
@@ -84,7 +80,8 @@ class MetricsLog:
     ]
     if len(kept) < len(lines):
       self._rewrite(kept)
-      self._restart(kept)
+      self.close()
+      self._untold = [*kept]
 
   def _rewrite(self, lines: Sequence[Mapping[str, Any]]) -> None:
     text = "".join(_sealed_line(values) for values in lines)
@@ -98,18 +95,32 @@ class MetricsLog:
     line = _sealed_line(said)
     with disk_space.room_for(self.path, len(line)), self.path.open("a") as file:
       file.write(line)
-    for follower in self.followers:
-      follower.add(said)
+    self.tell([said])
 
-  def tell(self, phase: str, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Has those that follow show lines that are kept elsewhere."""
-    for follower in self.followers if lines else ():
-      follower.replace(phase, lines)
+  def tell(self, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Has those that follow show lines, also such as are kept elsewhere."""
+    if lines:
+      lines, self._untold = [*self._untold, *lines], []
+    for follower in list(self.followers if lines else ()):
+      self._try(follower, follower.add, lines)
 
   def close(self) -> None:
     """Tells those that follow that this was all."""
-    for follower in self.followers:
-      follower.close()
+    for follower in list(self.followers):
+      self._try(follower, follower.close)
+
+  def _try(
+    self, follower: Follower, act: Callable[..., None], *what: Any
+  ) -> None:
+    """Goes on without one that fails, unless the disk is full."""
+    try:
+      act(*what)
+    except NoSpace:
+      raise
+    except Exception as error:  # those of wandb have no common class
+      self.followers.remove(follower)
+      why = " ".join(str(error).split())[:200] or type(error).__name__
+      show(follower.lost(why))
 
 
 def _sealed_line(values: Mapping[str, Any]) -> str:

@@ -202,9 +202,7 @@ class Run:
       "made_with": provenance.distinct_starts(self.workdir),
     }
     # First: once metrics.json is there nothing more is done.
-    self.files.log.tell(
-      log_followers.EVALUATE, log_followers.score_lines(metrics)
-    )
+    self.files.log.tell(log_followers.score_lines(metrics))
     storage.write_json(self.files.metrics_path(), metrics)
 
 

@@ -10,10 +10,6 @@ from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import show
 from ptlr_jax.workdir import identity
 
-EVALUATE = "evaluate"  # the phase whose numbers metrics.json has, not the log
-
-_EXTRAS = {tensorboard.PACKAGE: "tensorboard", wandb_log.PACKAGE: "wandb"}
-
 
 def _is_there(package: str) -> bool:
   return importlib.util.find_spec(package) is not None
@@ -25,23 +21,16 @@ def check_followers(config: Any) -> None:
   Raises:
     InputError: a package is asked for that is not installed.
   """
-  files, project = config.log.tensorboard, config.log.wandb
-  asked = {
-    tensorboard.PACKAGE: (
-      files == "always",
-      "--config.log.tensorboard=always",
-      "--config.log.tensorboard=auto",
-    ),
-    wandb_log.PACKAGE: (
-      bool(project),
-      f"--config.log.wandb={project}",
-      "--config.log.wandb=",
-    ),
-  }
+  log = config.log
+  asked = (
+    ("tensorboard", tensorboard.PACKAGE, log.tensorboard == "always", "auto"),
+    ("wandb", wandb_log.PACKAGE, bool(log.wandb), ""),
+  )
   problems = [
-    f"{key}: expected the package {package}, which is not installed: pip "
-    f"install 'ptlr-jax[{_EXTRAS[package]}]', or pass {other}"
-    for package, (is_asked, key, other) in asked.items()
+    f"--config.log.{key}={log[key]}: expected the package {package}, which is "
+    f"not installed: pip install 'ptlr-jax[{key}]', or pass "
+    f"--config.log.{key}={other}"
+    for key, package, is_asked, other in asked
     if is_asked and not _is_there(package)
   ]
   if problems:
@@ -54,23 +43,21 @@ def log_followers(config: Any, directory: Path) -> list[metrics_log.Follower]:
   Raises:
     InputError: event files are always wanted, and cannot be.
   """
-  files, project = config.log.tensorboard, config.log.wandb
-  found: list[metrics_log.Follower] = []
-  if files != "never" and _is_there(tensorboard.PACKAGE):
-    folder = directory / tensorboard.FOLDER
+  log, found = config.log, []
+  if log.tensorboard != "never" and _is_there(tensorboard.PACKAGE):
     try:
-      found.append(tensorboard.EventFiles(folder, apart=(EVALUATE,)))
+      found.append(tensorboard.EventFiles(directory / tensorboard.FOLDER))
     except Exception as error:  # as where it does not suit its protobuf
       came = " ".join(str(error).split())[:200]
       said = f"{tensorboard.PACKAGE} cannot be imported ({came})"
-      if files == "always":
+      if log.tensorboard == "always":
         raise InputError(
           f"{said}; install it anew, or pass --config.log.tensorboard=never"
         ) from error
       show(f"{said}; going on without TensorBoard's files")
-  if project:
+  if log.wandb:
     said = identity.portable(config)
-    found.append(wandb_log.Tracker(project, directory, said))
+    found.append(wandb_log.Tracker(log.wandb, directory, said))
   return found
 
 
@@ -79,7 +66,7 @@ def score_lines(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
   the ILG at step 0, stage n at step n; shares of 1."""
   return [
     {
-      "phase": EVALUATE,
+      "phase": "evaluate",
       "step": step,
       **{f"mAP/{tiou}": x for tiou, x in row["mAP"].items()},
       **{f"average/{span}": x for span, x in row["averages"].items()},
