@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ml_collections import FrozenConfigDict
 
-from ptlr_jax.cli import command_line
+from ptlr_jax.cli import command_line, startup
 from ptlr_jax.runtime import cluster, processes, signals
 from ptlr_jax.runtime.errors import Diverged
 from ptlr_jax.runtime.progress import say, show
@@ -30,23 +30,14 @@ def run_command(argv: Sequence[str]) -> None:
   runs = run_folder.runs_of(config, directory)
   place = cluster.place(os.environ, said)
   if place:  # to meet, the processes compute
-    _settle(config)
-  with (
-    signals.watched(),
-    processes.joined(place),
-    run_folder.open_run_folders(runs),
-  ):
+    startup.settle_jax(config)
+  opened = run_folder.open_run_folders(runs)
+  with signals.watched(), processes.joined(place), opened:
     if run_folder.are_whole(runs):
       say(f"{directory}: finished before; nothing to do")
     else:
       train_missing(config, runs, said["reuse"])
     _show(runs)
-
-
-def _settle(config: FrozenConfigDict) -> None:
-  from ptlr_jax.cli import startup  # imports JAX: not for a finished run
-
-  startup.settle_jax(config)
 
 
 def train_missing(
@@ -55,7 +46,7 @@ def train_missing(
   reuse: str = "",
 ) -> None:
   """Runs what is missing of {workdir: configuration}; `seeds.run_seeds`."""
-  _settle(config)
+  startup.settle_jax(config)  # imports JAX: not for a finished run
   from ptlr_jax.runs import seeds
   from ptlr_jax.runs.dataset import load_dataset_in_turn
 
