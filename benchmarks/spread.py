@@ -70,7 +70,6 @@ def work(args: argparse.Namespace) -> None:
     found = timed(config, args)
     if processes.is_first():
       print(json.dumps(found), flush=True)
-  os._exit(0)
 
 
 def timed(config, args: argparse.Namespace) -> dict[str, float]:
@@ -152,7 +151,6 @@ def main() -> None:
     "width": 512,
     "features": 256,
     "index": 0,
-    "port": 0,
   }.items():
     parser.add_argument(f"--{name}", type=int, default=default)
   parser.add_argument("--kind", choices=KINDS)
