@@ -2,13 +2,13 @@
 segment sees, crops, batches over videos, processes."""
 
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.reduction
 import os
 import signal
 import struct
-import types
 from typing import Any
 
 import fake_towers
@@ -187,43 +187,85 @@ def test_batches_hold_segments_of_several_videos_and_have_one_shape(videos):
     np.testing.assert_array_equal(features.streams["rgb"], alone.streams["rgb"])
 
 
-def test_a_worker_that_crashes_costs_its_video_alone(videos, monkeypatch):
-  paths = sorted(videos.iterdir())
-  give = workers._Worker.give
+class _Dying:
+  """A worker's pipe, at whose event number `at` its process is killed, before
+  it or in its middle."""
 
-  def give_and_kill(self, path):
-    if path == paths[0]:
-      os.kill(self.process.pid, signal.SIGSTOP)
-      os.waitpid(self.process.pid, os.WUNTRACED)
-    give(self, path)
-    if path == paths[0]:
-      self.process.kill()
+  def __init__(self, pipe, at, halved):
+    self.pipe, self.left, self.halved = pipe, at, halved
 
-  monkeypatch.setattr(workers._Worker, "give", give_and_kill)
-  found = list(workers.events(paths, ("rgb",), SMALL))
-  failed = [event for event in found if isinstance(event, workers.Failed)]
-  assert [event.path for event in failed] == paths[:1]
-  assert "SIGKILL" in failed[0].line
-  ended = [event.path for event in found if isinstance(event, workers.Ended)]
-  assert ended == paths[1:]
+  def send(self, event):
+    if not self.left:
+      if self.halved:
+        whole = bytes(multiprocessing.reduction.ForkingPickler.dumps(event))
+        header = struct.pack("!i", len(whole))
+        os.write(self.pipe.fileno(), header + whole[: len(whole) // 2])
+      os.kill(os.getpid(), signal.SIGKILL)
+    self.left -= 1
+    self.pipe.send(event)
 
 
-def test_a_worker_that_ends_while_it_sends_is_one_that_is_gone():
-  ours, theirs = multiprocessing.Pipe(duplex=False)
-  whole = multiprocessing.reduction.ForkingPickler.dumps(np.zeros(1000))
-  header = struct.pack("!i", len(whole))
-  os.write(theirs.fileno(), header + bytes(whole[:100]))
-  theirs.close()
-  worker: Any = types.SimpleNamespace(pipe=ours)
-  assert workers._received(worker) is None
-  ours.close()
+def _dying_work(at, halved, pipe, path, *how):
+  """In place of `workers._work`, which is itself in the process."""
+  if path.stem != "a":
+    workers._work(pipe, path, *how)
+    return
+  dying: Any = _Dying(pipe, at, halved)
+  workers._work(dying, path, *how)
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+  ("at", "halved"), [(0, False), (0, True), (1, True), (2, False), (2, True)]
+)
+def test_a_worker_that_is_killed_costs_its_video_alone(
+  videos, monkeypatch, at, halved
+):
+  found = _with_a_killed(videos, monkeypatch, at, halved)
+  *made, failed = found.pop("a")
+  assert [type(event) for event in made] == [workers.Made] * at
+  assert isinstance(failed, workers.Failed)
+  assert "came its end by SIGKILL; leave it out" in failed.line
+  assert {v: type(events[-1]) for v, events in found.items()} == dict.fromkeys(
+    "bc", workers.Ended
+  )
+  assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_is_killed_after_its_video_costs_nothing(
+  videos, monkeypatch
+):
+  found = _with_a_killed(videos, monkeypatch, 3, False)
+  assert {v: len(events) for v, events in found.items()} == dict(a=3, b=4, c=2)
+  assert all(type(x[-1]) is workers.Ended for x in found.values())
+
+
+def _with_a_killed(videos, monkeypatch, *moment):
+  """{video: its events} where the process of video a is killed."""
+  dying = functools.partial(_dying_work, *moment)
+  monkeypatch.setattr(workers, "_work", dying)
+  found = {}
+  for event in workers.events(sorted(videos.iterdir()), ("rgb",), SMALL, 2):
+    found.setdefault(event.path.stem, []).append(event)
+  return found
+
+
+def _interrupted_work(*how):
+  os.kill(os.getpid(), signal.SIGINT)
+  workers._work(*how)
+
+
+def test_a_worker_gets_no_sigint(videos, monkeypatch):
+  monkeypatch.setattr(workers, "_work", _interrupted_work)
+  events = list(workers.events([videos / "c.mkv"], ("rgb",), SMALL))
+  assert [type(event) for event in events] == [workers.Made, workers.Ended]
 
 
 def test_no_process_is_left_when_no_more_is_asked(videos):
   events = workers.events(sorted(videos.iterdir()), ("rgb",), SMALL, jobs=2)
   next(events)
   events.close()
-  assert not workers.multiprocessing.active_children()
+  assert not multiprocessing.active_children()
 
 
 def test_the_network_is_i3d_with_the_weights_of_the_stream(videos):

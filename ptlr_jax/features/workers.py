@@ -1,19 +1,22 @@
 """Processes that decode videos and compute flow; segments come back by pipes.
 
-A worker has one video at a time and waits where its segments are not taken, so
-that what is in memory is a few segments a worker, however long the videos. One
-that crashes in a decoder costs its video, not the others; all end with the
-process that started them, however that ends.
+A video has a process of its own, which waits where its segments are not taken:
+in memory are a few segments a job, however long the videos. One that crashes in
+a decoder, or is killed, costs its video alone; all end with the process that
+started them, however that ends.
+
+A pool (concurrent.futures, loky) is no substitute: where a worker is killed
+while it sends, the pool waits forever for the rest of that result.
 """
 
 import contextlib
 import multiprocessing
-import os
 import signal
-from collections.abc import Generator, Sequence
-from multiprocessing import connection
+from collections.abc import Generator, Iterator, Sequence
+from multiprocessing import connection, resource_tracker
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ptlr_jax.features import optical_flow
 from ptlr_jax.features.segments import Segment, Segments, Settings
@@ -69,45 +72,28 @@ def events_of(
 
 def _work(
   pipe: connection.Connection,
+  path: Path,
   streams: tuple[str, ...],
   settings: Settings,
   threads: int,
 ) -> None:
-  """A worker: paths in, events out, until the pipe is closed."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is for who started us
-  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  """What a process does: a video in, its events out."""
   if "flow" in streams:
     optical_flow.use_threads(threads)
-  with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-    while True:
-      path = Path(pipe.recv())
-      for event in events_of(path, streams, settings):
-        pipe.send(event)
+  with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    for event in events_of(path, streams, settings):
+      pipe.send(event)
 
 
-class _Worker:
-  """A process, our end of its pipe, and the video that it has."""
-
-  def __init__(self, *how: Any):
-    context = multiprocessing.get_context("spawn")
-    self.pipe, theirs = context.Pipe()
-    self.process = context.Process(
-      target=_work, args=(theirs, *how), daemon=True, name="segments"
-    )
-    self.process.start()
-    theirs.close()
-    self.path: Path | None = None
-
-  def give(self, path: Path) -> None:
-    """Another video."""
-    self.path = path
-    self.pipe.send(os.fspath(path))
-
-  def end(self) -> None:
-    """Ends the process, whatever it does."""
-    self.pipe.close()
-    self.process.terminate()
-    self.process.join()
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+  """A process that is started inside gets no SIGINT: that is for this one."""
+  resource_tracker.ensure_running()  # at its start it would unblock SIGINT
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def events(
@@ -121,55 +107,49 @@ def events(
   Where there are fewer videos than jobs, the threads of flow take the rest.
   """
   how = (streams, settings, max(1, jobs // max(1, len(paths))))
+  context = multiprocessing.get_context("spawn")
   left = list(reversed(paths))
-  busy: dict[connection.Connection, _Worker] = {}
-
-  def start(worker: _Worker) -> None:
-    worker.give(left.pop())
-    busy[worker.pipe] = worker
-
+  running: dict[connection.Connection, tuple[Path, SpawnProcess]] = {}
   try:
-    for _ in range(min(jobs, len(paths))):
-      start(_Worker(*how))
-    while busy:
-      for pipe in connection.wait(list(busy)):
-        worker = busy[pipe]  # pyright: ignore[reportArgumentType]
-        event = _received(worker)
-        if event is None:
-          event = _crashed(worker)
-          del busy[worker.pipe]
-          if left:
-            start(_Worker(*how))
-        elif not isinstance(event, Made):
-          del busy[worker.pipe]
-          if left:
-            start(worker)
-          else:
-            worker.end()
+    while left or running:
+      while left and len(running) < jobs:
+        path = left.pop()
+        pipe, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+          target=_work, args=(theirs, path, *how), daemon=True
+        )
+        with _no_interrupts():
+          process.start()
+        theirs.close()
+        running[pipe] = path, process
+      for pipe in connection.wait(list(running)):
+        assert isinstance(pipe, connection.Connection)
+        path, process = running[pipe]
+        try:
+          event = pipe.recv()
+        except (EOFError, OSError):  # OSError: it ended while it sent
+          process.join()
+          event = _crashed(path, process.exitcode or 0)
+        if not isinstance(event, Made):
+          del running[pipe]
+          _end(pipe, process)
         yield event
   finally:
-    for worker in busy.values():
-      worker.end()
+    for pipe, (_, process) in running.items():
+      _end(pipe, process)
 
 
-def _received(worker: _Worker) -> Event | None:
-  """The next event of a worker; None where its process is gone."""
-  try:
-    return worker.pipe.recv()
-  except (EOFError, OSError):  # OSError: it ended while it sent
-    return None
+def _end(pipe: connection.Connection, process: SpawnProcess) -> None:
+  """Ends a process, whatever it does."""
+  pipe.close()
+  process.kill()
+  process.join()
 
 
-def _crashed(worker: _Worker) -> Failed:
-  worker.process.join()
-  code = worker.process.exitcode or 0
-  came = f"its end with status {code}"
-  if code < 0:
-    came = f"its end by {signal.Signals(-code).name}"
-  worker.end()
-  path = worker.path or Path()
+def _crashed(path: Path, code: int) -> Failed:
+  came = f"status {code}" if code >= 0 else signal.Signals(-code).name
   return Failed(
     path,
-    f"{path}: expected the process that decodes it to last, came {came}; leave "
-    "it out, or give it more memory (fewer --jobs)",
+    f"{path}: expected the process that decodes it to last, came its end by "
+    f"{came}; leave it out, or give it more memory (fewer --jobs)",
   )
