@@ -1,6 +1,7 @@
 """One process a workdir: ptlr_jax.io.lock, against processes that hold it."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -9,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from typing import Any
 
 import pytest
 from tiny_config import ROOT
@@ -18,26 +21,41 @@ from ptlr_jax.io import lock
 from ptlr_jax.runtime.errors import InputError
 
 HOST = socket.gethostname()
-ELSEWHERE = {"host": "elsewhere", "boot": "of another", "pid": 4711}
+ELSEWHERE = {"host": "elsewhere", "boot": "of another", "pid": "4711"}
 
-# Holds a folder's lock until its input ends; with "lockless" where the file
-# system carries no locks.
+# Holds a folder's lock until its input ends, or it is lost.
 HOLDER = """
-import errno, fcntl, pathlib, sys
+import pathlib, sys
 from ptlr_jax.io import lock
 from ptlr_jax.runtime import errors
 
-def flock(*_):
-  raise OSError(errno.EOPNOTSUPP, "no locks here")
-
-if "lockless" in sys.argv:
-  fcntl.flock = flock
+lock.BEAT = 0.01
 try:
   with lock.hold_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 except errors.InputError as error:
   print(error)
+"""
+
+# Holds it again and again; two at once would be two who make the same file.
+RACER = """
+import os, pathlib, sys
+from ptlr_jax.io import lock
+from ptlr_jax.runtime import errors
+
+folder, wins = pathlib.Path(sys.argv[1]), 0
+print(flush=True)
+sys.stdin.readline()
+while wins < 100:
+  try:
+    with lock.hold_lock(folder):
+      os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL))
+      os.unlink(folder / "inside")
+      wins += 1
+  except errors.InputError as error:
+    assert "is at it" in str(error), error
+print(wins)
 """
 
 
@@ -48,30 +66,26 @@ def no_job(monkeypatch):
   monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
 
 
-@contextlib.contextmanager
-def _process(directory, *how):
-  """A process at the folder, and the first line that it says."""
-  with subprocess.Popen(
-    [sys.executable, "-W", "error", "-c", HOLDER, directory, *how],
+def _start(code, directory):
+  return subprocess.Popen(
+    [sys.executable, "-W", "error", "-c", code, directory],
     cwd=ROOT,
     stdin=subprocess.PIPE,
     stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
     text=True,
-  ) as process:
+  )
+
+
+@contextlib.contextmanager
+def _process(directory):
+  """A process at the folder, and the first line that it says."""
+  with _start(HOLDER, directory) as process:
     assert process.stdout
     try:
       yield process, process.stdout.readline().rstrip()
     finally:
       process.kill()
-
-
-def _killed(directory, *how):
-  """The number of a process that was killed while it held the folder."""
-  with _process(directory, *how) as (process, said):
-    assert said == "held"
-    os.kill(process.pid, signal.SIGKILL)
-  assert (directory / lock.FILE).exists()
-  return process.pid
 
 
 def _left(directory, silent=0.0, **changes):
@@ -96,16 +110,17 @@ def _assert_taken(directory):
   """This process gets the folder, and its lock then names it."""
   with lock.hold_lock(directory):
     found = json.loads((directory / lock.FILE).read_text())
-    assert (found["host"], found["pid"]) == (HOST, os.getpid())
+    assert (found["host"], found["pid"]) == (HOST, str(os.getpid()))
   assert not (directory / lock.FILE).exists()
 
 
 def test_a_second_process_is_told_who_the_first_is(tmp_path):
   with _process(tmp_path) as (process, said):
     assert said == "held"
-    line = _refusal(tmp_path)
-  assert f"process {process.pid} on {HOST} is at it" in line
-  assert "another --workdir" in line
+    for _ in range(2):  # who is refused leaves the lock to the first
+      line = _refusal(tmp_path)
+      assert f"process {process.pid} on {HOST} is at it" in line
+      assert line.endswith("another --workdir")
 
 
 def test_a_command_is_refused_in_a_line(tmp_path):
@@ -127,156 +142,177 @@ def test_a_command_is_refused_in_a_line(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_refused_process_leaves_the_lock_to_the_first(tmp_path):
-  with lock.hold_lock(tmp_path):
-    for _ in range(2):
-      with _process(tmp_path) as (_, said):
-        assert f"process {os.getpid()} on {HOST}" in said
-    _refusal(tmp_path)  # also to this process itself
-  _assert_taken(tmp_path)
-
-
 def test_other_folders_are_free(tmp_path):
   (tmp_path / "seed-0").mkdir()
   with lock.hold_lock(tmp_path), lock.hold_lock(tmp_path / "seed-0"):
     pass
 
 
-def test_the_lock_goes_with_the_run(tmp_path):
-  for _ in range(2):
-    _assert_taken(tmp_path)
-  assert not list(tmp_path.iterdir())
-
-
-def test_the_lock_goes_with_an_exception(tmp_path):
+def test_the_lock_goes_with_the_run_however_that_ends(tmp_path):
+  _assert_taken(tmp_path)
   with pytest.raises(KeyboardInterrupt), lock.hold_lock(tmp_path):
     raise KeyboardInterrupt
   assert not list(tmp_path.iterdir())
   _assert_taken(tmp_path)
 
 
-@pytest.mark.parametrize("how", [(), ("lockless",)], ids=["locks", "lockless"])
-def test_what_a_killed_process_left_is_taken_over(how, tmp_path, capsys):
-  pid = _killed(tmp_path, *how)
+def test_what_a_killed_process_left_is_taken_over(tmp_path, capsys):
+  with _process(tmp_path) as (process, _):
+    os.kill(process.pid, signal.SIGKILL)
+  assert (tmp_path / lock.FILE).exists()
   _assert_taken(tmp_path)
-  (line,) = capsys.readouterr().out.splitlines()
-  assert f"{tmp_path / lock.FILE}: left by process {pid} on {HOST}" in line
-  assert line.endswith("taken over")
+  assert capsys.readouterr().out == (
+    f"{tmp_path / lock.FILE}: left by process {process.pid} on {HOST}; "
+    "taken over\n"
+  )
 
 
-def test_a_process_of_this_host_that_lives_holds_it_without_locks(tmp_path):
-  with _process(tmp_path, "lockless") as (process, said):
-    assert said == "held"
-    assert f"process {process.pid} on {HOST}" in _refusal(tmp_path)
-    with _process(tmp_path, "lockless") as (_, second):
-      assert f"process {process.pid} on {HOST}" in second
-    # A beat that fell silent does not count on this host.
-    old = time.time() - 2 * lock.SILENT
-    os.utime(tmp_path / lock.FILE, (old, old))
-    assert f"process {process.pid} on {HOST}" in _refusal(tmp_path)
-
-
-def test_a_process_number_that_was_given_anew_does_not_hold_it(
-  tmp_path, capsys
+@pytest.mark.parametrize("where", ["another host", "no locks"])
+def test_without_the_kernel_s_word_it_is_held_as_long_as_it_is_touched(
+  where, tmp_path, monkeypatch, capsys
 ):
-  path = _left(tmp_path)
-  began = json.loads(path.read_text())["began"]
-  assert int(began) > 0
-  assert f"process {os.getpid()} on {HOST}" in _refusal(tmp_path)
-  _left(tmp_path, began=str(int(began) + 1))
-  _assert_taken(tmp_path)
-  assert "taken over" in capsys.readouterr().out
+  def flock(*_):
+    raise OSError(errno.ENOLCK, "no locks here")
 
-
-def test_a_process_that_ended_and_is_not_yet_waited_for_is_over(tmp_path):
-  with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as child:
-    began = lock._began(child.pid)
-    assert lock._is_alive(child.pid, began)
-    child.kill()
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert not lock._is_alive(child.pid, began)
-
-
-def test_another_host_holds_it_as_long_as_it_beats(
-  tmp_path, monkeypatch, capsys
-):
   monkeypatch.setattr(lock, "SILENT", 7200.0)  # half of it takes no test
-  changes = {"host": "elsewhere", "boot": "x", "pid": 4711}
+  changes: Any = ELSEWHERE if where == "another host" else {"pid": "4711"}
+  if where == "no locks":
+    monkeypatch.setattr(fcntl, "flock", flock)
   for silent in (0, lock.SILENT / 2):
     path = _left(tmp_path, silent, **changes)
-    before = path.read_bytes()
-    assert "process 4711 on elsewhere is at it" in _refusal(tmp_path)
-    assert path.read_bytes() == before
+    before = path.read_bytes(), path.stat().st_mtime
+    assert "process 4711 on" in (line := _refusal(tmp_path))
+    assert line.endswith("if it has died, its lock ends after 7200 s")
+    assert (path.read_bytes(), path.stat().st_mtime) == before
   assert not capsys.readouterr().out
   _left(tmp_path, 2 * lock.SILENT, **changes)
   _assert_taken(tmp_path)
-  assert "left by process 4711 on elsewhere" in capsys.readouterr().out
+  assert "left by process 4711 on" in capsys.readouterr().out
 
 
 def test_a_requeued_job_takes_over_what_it_left_on_another_host(
-  tmp_path, monkeypatch, capsys
+  tmp_path, monkeypatch
 ):
+  lost: Any = {**ELSEWHERE, "job": "77", "restarts": ""}
+  _left(tmp_path, **lost)
+  assert "on elsewhere (SLURM job 77) is at it" in _refusal(tmp_path)
   monkeypatch.setenv("SLURM_JOB_ID", "77")
   monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
   for changes in (
     {"restarts": "1"},  # a task of the same job on another node
-    {"job": "76", "restarts": "0"},
-    {"job": "", "restarts": "0"},
+    {"job": "76"},
+    {"job": ""},
   ):
-    _left(tmp_path, **{**ELSEWHERE, **changes})
-    line = _refusal(tmp_path)
-    assert "process 4711 on elsewhere" in line
-    job = changes.get("job", "77")
-    assert (f"(SLURM job {job})" in line) == bool(job)
-  _left(tmp_path, **ELSEWHERE, restarts="0")
+    _left(tmp_path, **{**lost, **changes})
+    assert "process 4711 on elsewhere" in _refusal(tmp_path)
+  _left(tmp_path, **lost)
   _assert_taken(tmp_path)
-  assert "left by process 4711 on elsewhere" in capsys.readouterr().out
-
-
-def test_outside_of_jobs_no_restart_count_counts(tmp_path):
-  _left(tmp_path, **ELSEWHERE, restarts="1")
-  assert "on elsewhere is at it" in _refusal(tmp_path)
-
-
-NO_NUMBER = {**dict.fromkeys(("host", "began", "job", "restarts"), "x")}
 
 
 @pytest.mark.parametrize(
   "content",
   [
     *(b"", b"{", b"\xff\xfe\x00", b"null", b"[1]", b"7", b'"x"', b"{}"),
-    json.dumps({**NO_NUMBER, "pid": "many"}).encode(),
-    json.dumps({**NO_NUMBER, "pid": None}).encode(),
-    json.dumps({"host": "elsewhere", "pid": 1}).encode(),
-    json.dumps({**NO_NUMBER, "pid": float("inf")}).encode(),
+    json.dumps({"host": "elsewhere", "pid": "1"}).encode(),
     b"[" * 4096,
   ],
 )
 def test_a_lock_that_was_not_written_in_full_is_taken_over(content, tmp_path):
-  (tmp_path / lock.FILE).write_bytes(content)
+  path = tmp_path / lock.FILE
+  path.write_bytes(content)
+  with path.open("rb") as file:  # unless the kernel says that it is held
+    fcntl.flock(file, fcntl.LOCK_EX)
+    assert "another process is at it" in _refusal(tmp_path)
+  assert path.read_bytes() == content
   _assert_taken(tmp_path)
 
 
-def test_what_is_not_written_in_full_is_held_while_the_kernel_says_so(tmp_path):
-  path = tmp_path / lock.FILE
-  with path.open("wb") as file:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    assert "another process is at it" in _refusal(tmp_path)
-    assert path.read_bytes() == b""
-
-
-def test_a_copy_of_a_folder_that_is_held_is_free(tmp_path, capsys):
+def test_a_copy_of_a_folder_that_is_held_is_free(tmp_path):
   first, copy = tmp_path / "first", tmp_path / "copy"
   first.mkdir()
   with lock.hold_lock(first):
     shutil.copytree(first, copy)
     _assert_taken(copy)
-    assert "who holds the folder that this is a copy of" in (
-      capsys.readouterr().out
-    )
     assert "is at it" in _refusal(first)
 
 
 def test_what_another_container_of_this_machine_left_is_taken_over(tmp_path):
-  _left(tmp_path, host="a1b2c3", space="pid:[2]", pid=1)
+  _left(tmp_path, host="a1b2c3", pid="1")
   _assert_taken(tmp_path)
+
+
+def test_a_file_that_its_holder_removes_in_between_holds_nothing(
+  tmp_path, monkeypatch
+):
+  """Between its being opened and locked; by then another holds a new one."""
+  path, flock, others = tmp_path / lock.FILE, fcntl.flock, []
+
+  def meanwhile(file, how):
+    if not others:
+      path.unlink()
+      others.append(path.open("w"))
+      flock(others[0], how)
+    flock(file, how)
+
+  monkeypatch.setattr(fcntl, "flock", meanwhile)
+  assert "is at it" in _refusal(tmp_path)
+  others[0].close()
+  assert path.exists()
+
+
+def test_no_two_processes_hold_it_at_once(tmp_path):
+  """Where the lock goes and comes all the time."""
+  racers = [_start(RACER, tmp_path) for _ in range(3)]
+  for racer in racers:
+    assert racer.stdout
+    racer.stdout.readline()  # it has started
+  for racer in racers:
+    assert racer.stdin
+    racer.stdin.write("\n")
+    racer.stdin.flush()
+  said = [racer.communicate() for racer in racers]
+  assert said == [("100\n", "")] * 3
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_holder_touches_the_file_and_no_longer_than_it_holds_it(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(lock, "BEAT", 0.01)
+  path = tmp_path / lock.FILE
+  with lock.hold_lock(tmp_path):
+    for _ in range(2):
+      os.utime(path, (1, 1))
+      for _ in range(60_000):
+        if path.stat().st_mtime > 1:
+          break
+        time.sleep(0.01)
+      assert path.stat().st_mtime > 1
+  assert "lock" not in {thread.name for thread in threading.enumerate()}
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_age_is_by_the_clock_of_the_file_system(tmp_path, monkeypatch):
+  monkeypatch.setattr(time, "time", lambda: 0.0)
+  path = tmp_path / lock.FILE
+  path.touch()
+  assert abs(lock._age(path)) < 3600  # not since 1970
+
+
+def test_a_lock_that_was_taken_over_is_left_to_the_other(tmp_path):
+  with lock.hold_lock(tmp_path):
+    _left(tmp_path, **ELSEWHERE)
+  assert "on elsewhere is at it" in _refusal(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["", "{}"])
+def test_a_holder_whose_lock_is_gone_or_another_s_ends(other, tmp_path):
+  path = tmp_path / lock.FILE
+  with _process(tmp_path) as (process, said):
+    assert said == "held"
+    path.write_text(other) if other else path.unlink()
+    assert process.wait() == 1
+    assert process.stderr
+    (line,) = process.stderr
+  assert line.endswith("removed, or taken over by another process; ended\n")
+  assert path.exists() == bool(other)

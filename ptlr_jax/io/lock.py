@@ -1,24 +1,23 @@
 """One process a workdir: the second is refused, and told who the first is.
 
-WORKDIR/.lock names the process that holds it: host, pid, when it began, its
-SLURM job. The holder also has it locked for the kernel (flock), which ends with
-the process however that ends, and touches it every `BEAT` seconds, for hosts
-between which the file system carries no locks. It goes with the run; one that a
-kill left is stale, and taken over.
+WORKDIR/.lock names the process that holds it: host, pid, SLURM job. The kernel
+has it locked for that process (flock), however that ends. For hosts between
+which the file system carries no locks, and file systems without any, its holder
+touches it every `BEAT` seconds. It goes with the run; what a kill left is taken
+over.
 """
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import secrets
 import socket
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ptlr_jax.runtime.errors import InputError
 from ptlr_jax.runtime.progress import say
@@ -26,62 +25,62 @@ from ptlr_jax.runtime.progress import say
 FILE = ".lock"
 BEAT = 20.0  # seconds
 SILENT = 120.0  # seconds without a beat, after which another host's is stale
-SETTLED = 0.5  # seconds in which others that saw the same would have written
 
 
-def _read(path: str) -> str:
-  """A file of the kernel's, or a link; "" on a system without it."""
-  try:
-    if os.path.islink(path):
-      return os.readlink(path)
-    return Path(path).read_text().strip()
-  except OSError:
-    return ""
-
-
-def _began(pid: int) -> str:
-  """When a process of this host began, in the kernel's ticks; "" if gone."""
-  fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-  return fields[19] if fields and fields[0] not in "ZX" else ""
-
-
-def _is_alive(pid: int, began: str) -> bool:
-  """Whether a process of this host runs, and is the one that began then."""
-  if _read("/proc/self/stat"):
-    now = _began(pid)
-    return bool(now) and (not began or now == began)
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:
-    pass
-  return True
-
-
-def _us() -> dict[str, Any]:
-  """What the lock says of this process; `boot` and `space` are those in which
-  its pid means something."""
+def _us() -> dict[str, str]:
+  """What the lock says of this process."""
+  host, boot = socket.gethostname(), Path("/proc/sys/kernel/random/boot_id")
   return {
-    "host": socket.gethostname(),
-    "boot": _read("/proc/sys/kernel/random/boot_id"),
-    "space": _read("/proc/self/ns/pid"),
-    "pid": os.getpid(),
-    "began": _began(os.getpid()),
+    "host": host,
+    "boot": boot.read_text().strip() if boot.exists() else host,
+    "pid": str(os.getpid()),
     "job": os.environ.get("SLURM_JOB_ID", ""),
-    "restarts": int(os.environ.get("SLURM_RESTART_COUNT") or 0),
-    "inode": 0,  # of the file, where it is written
+    "restarts": os.environ.get("SLURM_RESTART_COUNT", ""),
     "token": secrets.token_hex(8),  # of this one hold
   }
 
 
-def _holder(file: int) -> dict[str, Any]:
+def _holder(file: io.FileIO) -> dict[str, str]:
   """Who the lock names; nothing where that was not written in full."""
   try:
-    found = json.loads(os.pread(file, 4096, 0))
-    return {key: type(own)(found[key]) for key, own in _us().items()}
-  except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+    found = json.loads(os.pread(file.fileno(), 4096, 0))
+    return {key: str(found[key]) for key in _us()}
+  except (ValueError, LookupError, TypeError, RecursionError):
     return {}
+
+
+def _name(holder: dict[str, str]) -> str:
+  if not holder:
+    return "another process"
+  job = f" (SLURM job {holder['job']})" if holder["job"] else ""
+  return f"process {holder['pid']} on {holder['host']}{job}"
+
+
+def _is_at(path: Path, file: io.FileIO) -> bool:
+  """Whether a file is still the one that we opened."""
+  try:
+    return os.path.samestat(os.fstat(file.fileno()), path.stat())
+  except FileNotFoundError:
+    return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[io.FileIO, bool | None]]:
+  """The lock's file, and whether the kernel has locked it for us; None on a
+  file system without locks."""
+  for _ in range(100):
+    with path.open("a+b", buffering=0) as file:
+      locked: bool | None = True
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        locked = False
+      except OSError:
+        locked = None
+      if _is_at(path, file):  # else its holder has removed it in between
+        yield file, locked
+        return
+  raise _refusal(path, {})
 
 
 def _age(path: Path) -> float:
@@ -90,111 +89,41 @@ def _age(path: Path) -> float:
     return os.fstat(now.fileno()).st_mtime - path.stat().st_mtime
 
 
-def _is_here(holder: dict[str, Any]) -> bool:
-  """Whether we would see the holder if it were alive."""
+def _may_beat(path: Path, holder: dict[str, str], locked: bool | None) -> bool:
+  """Whether the holder may live where our kernel does not know of its lock."""
   us = _us()
-  return all(holder[key] == us[key] for key in ("host", "boot", "space"))
-
-
-def _why_stale(path: Path, holder: dict[str, Any], locked: bool | None) -> str:
-  """Why nobody holds a lock that the kernel lets us have; "" if one may."""
-  us = _us()
-  if not holder:
-    return "it names nobody"
-  if locked and holder["inode"] not in (0, path.stat().st_ino):
-    return "who holds the folder that this is a copy of"
-  if _is_here(holder):
-    return "" if _is_alive(holder["pid"], holder["began"]) else "which is over"
-  if locked and holder["boot"] and holder["boot"] == us["boot"]:
-    return "which is over"  # as our kernel knows, of another container
-  ours = us["job"] and holder["job"] == us["job"]
-  if ours and holder["restarts"] < us["restarts"]:
-    return "which was before this job was requeued"
-  age = _age(path)
-  return f"not heard of for {age:.0f} s" if age > SILENT else ""
-
-
-def _lock(file: int) -> bool | None:
-  """Locks a file for the kernel; False where another process has it, None on a
-  file system without locks."""
-  try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
+  if not holder or (locked and holder["boot"] == us["boot"]):
     return False
-  except OSError:
-    return None
-  return True
+  if us["job"] == holder["job"] != "" and us["restarts"] != holder["restarts"]:
+    return False  # it was before this job was requeued
+  return _age(path) <= SILENT
 
 
-def _is_ours(path: Path, file: int) -> bool:
-  """Whether the lock is still the file that we opened."""
-  try:
-    return os.path.samestat(os.fstat(file), path.stat())
-  except FileNotFoundError:
-    return False
+def _refusal(path: Path, holder: dict[str, str], hint: str = "") -> InputError:
+  return InputError(
+    f"{path.parent}: expected no other run in this folder, {_name(holder)} is "
+    f"at it; wait for its end or give another --workdir{hint}"
+  )
 
 
-def _acquire(directory: Path) -> tuple[int, dict[str, Any]]:
-  path = directory / FILE
-  for _ in range(100):
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-      locked = _lock(file)
-      if _is_ours(path, file):  # else its holder has removed it in between
-        return _taken(path, file, locked)
-    except BaseException:
-      os.close(file)
-      raise
-    os.close(file)
-  raise _refusal(path, {})
-
-
-def _taken(
-  path: Path, file: int, locked: bool | None
-) -> tuple[int, dict[str, Any]]:
-  if locked is None and not _holder(file):
-    time.sleep(SETTLED)  # somebody may be about to write into it
-  holder, empty = _holder(file), not os.fstat(file).st_size
-  why = _why_stale(path, holder, locked)
-  if locked is False or not why:
+def _take(path: Path, file: io.FileIO, locked: bool | None) -> dict[str, str]:
+  """Writes into the lock who holds it now, which is returned."""
+  holder, us = _holder(file), _us()
+  if locked is False:
     raise _refusal(path, holder)
-  if holder:
-    pid, host = holder["pid"], holder["host"]
-    say(f"{path}: left by process {pid} on {host}, {why}; taken over")
-  elif not empty:
-    say(f"{path}: {why}; taken over")
-  us = {**_us(), "inode": os.fstat(file).st_ino}
+  if _may_beat(path, holder, locked):
+    hint = f"; if it has died, its lock ends after {SILENT:g} s"
+    raise _refusal(path, holder, hint)
+  if os.fstat(file.fileno()).st_size:
+    say(f"{path}: left by {_name(holder)}; taken over")
   try:
-    os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(us).encode(), 0)
+    file.truncate(0)
+    file.write(json.dumps(us).encode())
     os.fsync(file)
   except OSError:  # a full disk
     path.unlink(missing_ok=True)
     raise
-  if locked is None:
-    time.sleep(SETTLED)
-    if _holder(file) != us:  # another did the same, and was the last
-      raise _refusal(path, _holder(file))
-  return file, us
-
-
-def _refusal(path: Path, holder: dict[str, Any]) -> InputError:
-  who, hint = "another process", ""
-  if holder:
-    who = f"process {holder['pid']} on {holder['host']}"
-    who += f" (SLURM job {holder['job']})" if holder["job"] else ""
-    if not _is_here(holder):
-      hint = f"; if it has died there, its lock ends after {SILENT:g} s"
-  return InputError(
-    f"{path.parent}: expected no other run in this folder, {who} is at it; "
-    f"wait for its end or give another --workdir{hint}"
-  )
-
-
-def _lost(path: Path) -> None:
-  said = f"ptlr_jax: {path}: removed, or taken over by another process; ended\n"
-  os.write(2, said.encode())
-  os._exit(1)
+  return us
 
 
 @contextlib.contextmanager
@@ -207,27 +136,29 @@ def hold_lock(directory: Path) -> Iterator[None]:
   Raises:
     InputError: another process holds it; its pid and host are named.
   """
-  file, us = _acquire(directory)
   path, over = directory / FILE, threading.Event()
+  with _opened(path) as (file, locked):
+    us = _take(path, file, locked)
 
-  def beat() -> None:
-    while not over.wait(BEAT):
+    def is_ours() -> bool:
+      return _is_at(path, file) and _holder(file) == us
+
+    def beat() -> None:
+      while not over.wait(BEAT):
+        with contextlib.suppress(OSError):
+          if not is_ours():
+            lost = "removed, or taken over by another process; ended"
+            os.write(2, f"ptlr_jax: {path}: {lost}\n".encode())
+            os._exit(1)
+          os.utime(path)
+
+    beating = threading.Thread(target=beat, daemon=True, name="lock")
+    beating.start()
+    try:
+      yield
+    finally:
+      over.set()
+      beating.join()
       with contextlib.suppress(OSError):
-        if not _is_ours(path, file) or _holder(file) != us:
-          _lost(path)
-        os.utime(path)
-
-  def give_back() -> None:
-    with contextlib.suppress(OSError):
-      if _is_ours(path, file) and _holder(file) == us:
-        path.unlink()
-
-  beating = threading.Thread(target=beat, daemon=True, name="lock")
-  beating.start()
-  try:
-    yield
-  finally:
-    over.set()
-    beating.join()
-    give_back()
-    os.close(file)
+        if is_ours():
+          path.unlink()
