@@ -21,7 +21,11 @@ from ptlr_jax.io import lock
 from ptlr_jax.runtime.errors import InputError
 
 HOST = socket.gethostname()
-ELSEWHERE = {"host": "elsewhere", "boot": "of another", "pid": "4711"}
+ELSEWHERE: dict[str, Any] = {
+  "host": "elsewhere",
+  "boot": "of another",
+  "pid": "4711",
+}
 
 # Holds a folder's lock until its input ends, or it is lost.
 HOLDER = """
