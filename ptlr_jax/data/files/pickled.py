@@ -1,9 +1,9 @@
-"""Objects in .npy files, read without running a pickle.
+"""Objects in .npy files, unpickled without importing or calling anything.
 
-An array of objects is stored as a pickle, a program that can run anything. It
-is never run here: a small machine follows those of its opcodes that make plain
-data and knows, as symbols, the few calls that NumPy writes for arrays, dtypes
-and scalars. All else is refused by name. Large data stay on disk.
+An array of objects is stored as a pickle, a program that can run anything. Of
+its opcodes only those of plain data are followed; the few names that NumPy
+writes for arrays, dtypes and scalars stay names, and what calls of them would
+return is made here. All else is refused by name. Large data stay on disk.
 """
 
 import dataclasses
@@ -11,8 +11,10 @@ import enum
 import functools
 import math
 import os
+import pickle
 import pickletools
 import re
+import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,27 +32,28 @@ from ptlr_jax.data.files.arrays import (
   stored_npy,
 )
 
-SPAN = 4096  # bytes; raw data from here on stay on disk
-MAX_LINE = 1 << 24  # bytes of an argument written as text
+LARGE = 1 << 16  # bytes; raw data from here on stay on disk
 MAX_DEPTH = 20  # lists in lists
-MAX_ITEMS = 10_000_000  # of a value, a shared one counted wherever it stands
+MAX_STEPS = 5_000_000  # ActivityNet's segments.npy takes 344,199
 DTYPES = re.compile(r"b1|[iu][1248]|f[248]|c8|c16|O[48]?|[SU]\d{1,8}")
-LITERALS = (  # opcodes whose argument is the value
-  r"(BIN)?INT[12]?|LONG[14]?|(BIN)?FLOAT|((SHORT_)?BIN)?(STRING|UNICODE)"
-  r"|(SHORT_)?BINBYTES|BIN(BYTES|UNICODE)8"
+PLAIN = int | float | complex | str | bytes | np.ndarray | StoredArray | None
+NAMES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
+FOLLOWED = (
+  *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP"),
+  *("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "GET", "BINGET", "LONG_BINGET"),
+  *("GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "NONE", "NEWTRUE", "NEWFALSE"),
+  *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
+  *("FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+  *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE"),
+  *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+  *("LIST", "EMPTY_LIST", "APPEND", "APPENDS"),
+  *("TUPLE", "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
 )
-IS_LITERAL = {
-  opcode.name: bool(re.fullmatch(LITERALS, opcode.name))
-  for opcode in pickletools.opcodes
-}
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-EMPTY = {"EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_DICT": dict}
-TAKES = {"APPEND": 1, "SETITEM": 2, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-TAKES |= dict.fromkeys(("APPENDS", "SETITEMS", "TUPLE", "LIST", "DICT"))
-ON_DISK = (b"T", b"B", b"\x8e")  # BINSTRING, BINBYTES, BINBYTES8
+# In C it would allocate what a length declares, and read what stays on disk.
+_PurePython: Any = pickle._Unpickler
 
 
-class Symbol(enum.Enum):
+class Name(enum.Enum):
   """All that a pickle may name. None of it is ever imported or called."""
 
   RECONSTRUCT = "numpy.core.multiarray _reconstruct"
@@ -61,342 +64,235 @@ class Symbol(enum.Enum):
   BYTES = "builtins bytes"  # Python 3's b"" in protocol 2
 
 
-SYMBOLIC = (Symbol, np.dtype)  # parts of a call, no data
-
-
 def read_npy(path: Path) -> np.ndarray | list:
   """An .npy file in memory; an array of objects as lists in lists.
 
-  Objects [N] come as N plain Python values, lists, dicts and arrays: arrays of
-  numbers of 4096 bytes or more as a StoredArray, others as an np.ndarray.
+  Objects [N] come as N plain Python values, lists, tuples and arrays: raw data
+  of 65536 bytes or more as a StoredArray, others as an np.ndarray.
   """
   array = stored_npy(path)
   with one_line(), open(path, "rb") as file:
     if array is not None:
       return readable(array.read())
     shape = header(path, file).shape
-    value = _Machine(path, file).run()
+    try:
+      value = _Unpickler(path, file).load()
+    except (ValueError, OSError):
+      raise
+    except Exception as error:
+      raise ValueError(
+        f"expected data, came a damaged pickle: {error}"
+      ) from None
     is_array = isinstance(value, list) and shape[:1] == (len(value),)
     expect(is_array, f"objects of shape {shape}", "a pickle of something else")
     return value
 
 
 @dataclasses.dataclass(eq=False)
-class _Span:
-  """Bytes left in a file; or text, where Python 2 wrote it, in Latin-1."""
+class _Unbuilt:
+  """An array, or a dtype, that BUILD gives its state."""
 
-  file: BinaryIO
-  offset: int
-  length: int
-  is_text: bool = False
+  value: Any = Name.NDARRAY
 
-  def __len__(self) -> int:
-    return self.length
 
-  def decode(self, encoding: str) -> "_Span":
-    """What pickletools asks of a string of Python 2."""
-    self.is_text = encoding == "latin-1"
-    return self
+class _Opcodes(dict):
+  """What follows an opcode, by its byte."""
 
-  @functools.cached_property
-  def value(self) -> bytes | str:
-    """The bytes or the text."""
-    here = self.file.tell()
-    self.file.seek(self.offset)
-    data = self.file.read(self.length)
-    self.file.seek(here)
-    return data.decode("latin-1") if self.is_text else data
+  def __missing__(self, code: int):
+    came = f"a pickle with {NAMES.get(code, f'the unknown opcode {code}')}"
+    raise ValueError(f"expected plain data, came {came}; {AGAIN}")
 
 
 class _Source:
-  """A file for pickletools.genops that leaves large raw data where they are."""
+  """A file that never reads more than it has, and counts how often it does."""
 
-  def __init__(self, file: BinaryIO, size: int):
+  def __init__(self, file: BinaryIO):
     self._file = file
-    self._size = size
-    self._opcode = b""
+    self._steps = 0
+    self.size = os.fstat(file.fileno()).st_size
+    self.readline = file.readline
 
-  def read(self, n: int) -> Any:
-    """The next n bytes, or a span of them."""
-    if n < SPAN:
-      data = self._file.read(n)
-      if n == 1:  # an opcode, or a length that is below SPAN
-        self._opcode = data
-      return data
-    offset = self._file.tell()
-    expect(offset + n <= self._size, f"{n} bytes", f"{self._size - offset}")
-    if self._opcode not in ON_DISK:
-      return self._file.read(n)
-    self._file.seek(offset + n)
-    return _Span(self._file, offset, n)
+  def step(self, n: int = 1) -> None:
+    """Counts opcodes, their arguments and what is made of shared values."""
+    self._steps += n
+    is_small = self._steps <= MAX_STEPS
+    expect(is_small, f"at most {MAX_STEPS} values", "a pickle that makes more")
 
-  def readline(self) -> bytes:
-    """The next line, cut where it is overlong."""
-    return self._file.readline(MAX_LINE)
+  def left(self) -> int:
+    """Bytes to come."""
+    return self.size - self._file.tell()
 
+  def read(self, n: int) -> bytes:
+    """The next n bytes."""
+    self.step()
+    expect(n < LARGE or n <= self.left(), f"{n} bytes", "fewer")
+    return self._file.read(n)
 
-class _Parts(tuple):
-  """Arguments of a call, or the state of an array: no value of its own."""
-
-
-@dataclasses.dataclass(eq=False)
-class _Unbuilt:
-  """An array, or a dtype of some name, between REDUCE and BUILD."""
-
-  name: str = ""
-  value: Any = None
+  def skip(self, n: int) -> int:
+    """Where the next n bytes begin, which are left where they are."""
+    expect(n <= self.left(), f"{n} bytes", "fewer")
+    return self._file.seek(n, os.SEEK_CUR) - n
 
 
-class _Machine:
+class _Unpickler(_PurePython):
   """Follows a pickle's opcodes and makes plain values and arrays.
 
-  Time and memory are bounded by the file's size: a byte of it makes a few at
-  most, and what is copied is counted.
+  Opcodes, and whatever a few of them can make much of, are counted.
   """
+
+  dispatch = _Opcodes(
+    (code, _PurePython.dispatch[code])
+    for code, name in NAMES.items()
+    if name in FOLLOWED
+  )
 
   def __init__(self, path: Path, file: BinaryIO):
     self._path = path
-    self._file = file
-    self._size = os.fstat(file.fileno()).st_size
-    self._to_copy = 4 * self._size
-    self._stack: list = []
-    self._marks: list[list] = []
-    self._memo: dict[int, Any] = {}
+    self._source = _Source(file)
+    self._nbytes = 0
+    # Cached, so that what is shared is encoded once.
+    self._encoded = functools.cache(lambda text: text.encode("latin-1"))
+    super().__init__(self._source, encoding="latin-1")
 
-  def run(self) -> Any:
+  def load(self) -> Any:
     """The value that a pickle describes."""
-    source: Any = _Source(self._file, self._size)
-    for opcode, arg, _ in pickletools.genops(source):
-      if IS_LITERAL[opcode.name]:
-        if isinstance(arg, int):
-          expect(arg.bit_length() <= 64, "integers of 64 bits", "a larger one")
-        self._stack.append(arg)
-      elif opcode.name in CONSTANTS:
-        self._stack.append(CONSTANTS[opcode.name])
-      elif opcode.name in EMPTY:
-        self._stack.append(EMPTY[opcode.name]())
-      elif opcode.name in TAKES:
-        self._collect(opcode.name)
-      else:
-        self._step(opcode.name, arg)
-    value = _value(self._pop())
-    more = self._size - self._file.tell()
+    value = self._plain(super().load())
+    more = self._source.left()
     expect(not more, "a pickle that ends the file", f"{more} bytes more")
-    items, depth = _extent(value, {}, 0)
-    is_small = depth <= MAX_DEPTH and items <= max(MAX_ITEMS, self._size)
-    expect(is_small, "plain lists", "too many lists in one another")
     return value
 
-  def _step(self, name: str, arg: Any) -> None:
-    """An opcode that moves values."""
-    match name:
-      case "PROTO" | "FRAME" | "STOP":
-        pass
-      case "MARK":
-        self._marks.append(self._stack)
-        self._stack = []
-      case "POP" if self._stack:
-        self._pop()
-      case "POP" | "POP_MARK":
-        self._taken(None)
-      case "DUP":
-        self._stack.append(self._top())
-      case "PUT" | "BINPUT" | "LONG_BINPUT" | "MEMOIZE":
-        key = len(self._memo) if arg is None else arg
-        expect(0 <= key < 1 << 32, "memos from 0 to 2^32")
-        self._memo[key] = self._top()
-      case "GET" | "BINGET" | "LONG_BINGET":
-        expect(arg in self._memo, "a memo to get")
-        self._stack.append(self._memo[arg])
-      case "STACK_GLOBAL":
-        names = self._taken(2)
-        expect(all(isinstance(x, str) for x in names), "the name of a global")
-        self._stack.append(_symbol(" ".join(names)))
-      case "GLOBAL":
-        self._stack.append(_symbol(arg))
-      case "REDUCE":
-        self._stack.append(self._call(*self._taken(2)))
-      case "BUILD":
-        state = self._pop()
-        unbuilt = self._top(_Unbuilt, "an array or a dtype to build")
-        make = _dtype if unbuilt.name else self._array
-        self._stack[-1] = unbuilt.value = make(unbuilt.name, state)
-      case _:
-        what = f"{name} {arg}" if isinstance(arg, str) else name
-        raise ValueError(f"a pickle with {what}, which is never run; {AGAIN}")
+  def find_class(self, module: str, name: str) -> Name:
+    """A name that is known, as that."""
+    known = f"{module} {name}".replace("numpy._core.", "numpy.core.")
+    try:
+      return Name(known.replace("__builtin__ ", "builtins "))
+    except ValueError:
+      name = f"{module}.{name}"[:100]
+      refusal = f"a pickle that names {name}, which is never run; {AGAIN}"
+      raise ValueError(refusal) from None
 
-  def _collect(self, name: str) -> None:
-    """An opcode that makes a collection of values or adds to one."""
-    items = self._taken(TAKES[name])
-    match name:
-      case "LIST":
-        self._stack.append([_value(x) for x in items])
-      case "DICT":
-        self._stack.append(_dict(items))
-      case "APPEND" | "APPENDS":
-        self._top(list, "a list").extend([_value(x) for x in items])
-      case "SETITEM" | "SETITEMS":
-        self._top(dict, "a dict").update(_dict(items))
-      case _:
-        self._stack.append(_tuple(items))
+  def _plain(self, x: Any, depth: int = 0) -> Any:
+    """A value with its arrays; a shared one counts wherever it stands."""
+    self._source.step()
+    expect(depth <= MAX_DEPTH, "plain lists", "too many lists in one another")
+    x = x.value if isinstance(x, _Unbuilt) else x
+    if isinstance(x, list | tuple):
+      return type(x)([self._plain(y, depth + 1) for y in x])
+    if not isinstance(x, PLAIN):
+      raise ValueError(f"expected data, came a pickle of {x}; {AGAIN}")
+    is_short = not isinstance(x, int) or x.bit_length() <= 64
+    expect(is_short, "integers of 64 bits", "a larger one")
+    is_text = isinstance(x, str | bytes)
+    self._nbytes += len(x) if is_text else getattr(x, "nbytes", 0)
+    is_once = self._nbytes <= MAX_STEPS + 4 * self._source.size
+    expect(is_once, "data", "a pickle that multiplies them")
+    return x
 
-  def _pop(self) -> Any:
-    expect(self._stack, "a value")
-    return self._stack.pop()
+  def _load_raw(self, length: str, encoding: str = "") -> None:
+    """Bytes, or Python 2's text, after their length; large ones as u1[N]."""
+    (n,) = struct.unpack(length, self.read(struct.calcsize(length)))
+    expect(n >= 0, "bytes", f"{n}")
+    if n < LARGE:
+      raw = self.read(n)
+      self.append(raw.decode(encoding) if encoding else raw)
+    else:
+      offset = self._source.skip(n)
+      self.append(StoredArray(self._path, offset, (n,), np.dtype("u1")))
 
-  def _top(self, kind: type = object, what: str = "a value") -> Any:
-    expect(self._stack and isinstance(self._stack[-1], kind), what)
-    return self._stack[-1]
+  def _load_put(self) -> None:
+    index = int(self.readline())
+    # The hashes of larger ones could clash.
+    expect(0 <= index < 1 << 32, "memos from 0 to 2^32")
+    self.memo[index] = self.stack[-1]
 
-  def _taken(self, n: int | None) -> list:
-    """The last n values, or those since the last mark."""
-    if n is not None:
-      return [self._pop() for _ in range(n)][::-1]
-    expect(self._marks, "a mark")
-    items, self._stack = self._stack, self._marks.pop()
-    return items
+  def _load_reduce(self) -> None:
+    args = self.stack.pop()
+    self.stack[-1] = self._returned(self.stack[-1], args)
 
-  def _copied(self, n: int) -> None:
-    """Counts bytes or items made of what the file may hold only once."""
-    self._to_copy -= n
-    expect(self._to_copy >= 0, "data", "a pickle that multiplies them")
-
-  def _raw(self, data: Any) -> bytes:
-    data = _value(data)
-    if isinstance(data, str):  # of Python 2
-      self._copied(len(data))
-      data = data.encode("latin-1")
-    expect(isinstance(data, bytes), "raw data")
-    self._copied(len(data))
-    return data
-
-  def _call(self, symbol: Any, args: Any) -> Any:
+  def _returned(self, name: Any, args: Any) -> Any:
     """What NumPy or Python would return of the calls that are known."""
-    match symbol, args:
-      case Symbol.RECONSTRUCT, (Symbol.NDARRAY, _, _):
+    match name, args:
+      case Name.RECONSTRUCT, (Name.NDARRAY, _, _):
         return _Unbuilt()
-      case Symbol.DTYPE, (str(name), _, _):
-        is_plain = DTYPES.fullmatch(name)
-        expect(is_plain, "plain numbers", f"dtype {name}; {AGAIN}")
-        return _Unbuilt("O" if name[0] == "O" else name)
-      case Symbol.SCALAR, (np.dtype() as dtype, data) if not dtype.hasobject:
+      case Name.DTYPE, (str(code), _, _):
+        is_plain = DTYPES.fullmatch(code)
+        expect(is_plain, "plain numbers", f"dtype {code}; {AGAIN}")
+        return _Unbuilt(np.dtype("O" if code[0] == "O" else code))
+      case Name.SCALAR, (_Unbuilt(np.dtype() as dtype), data) if (
+        not dtype.hasobject
+      ):
         raw = self._raw(data)
         expect(len(raw) == dtype.itemsize, f"one {dtype}", f"{len(raw)} bytes")
-        if not raw:
-          return "" if dtype.kind == "U" else b""
-        return readable(np.ndarray((), dtype, raw)).item()
-      case Symbol.ENCODE, (str(text), "latin1" | "latin-1"):
-        return self._raw(text)
-      case Symbol.BYTES, ():
+        self._source.step(len(raw))
+        x = np.ndarray(1, dtype, raw) if raw else np.zeros(1, dtype)
+        return readable(x).item()
+      case Name.ENCODE, (str(text), "latin1" | "latin-1"):
+        return self._encoded(text)
+      case Name.BYTES, ():
         return b""
-    what = symbol.value if isinstance(symbol, Symbol) else "what is no function"
+    what = name.value if isinstance(name, Name) else "what is no function"
     raise ValueError(f"a pickle that calls {what} in a way unknown; {AGAIN}")
 
-  def _array(self, _: str, state: Any) -> StoredArray | np.ndarray | list:
-    """An array of its pickled state; where it holds objects, lists."""
-    is_state = isinstance(state, _Parts) and len(state) == 5
-    expect(is_state, "the state of an array")
-    _, shape, dtype, fortran, raw = state
-    is_shape = isinstance(shape, tuple) and all(type(n) is int for n in shape)
-    expect(is_shape and isinstance(dtype, np.dtype), "a shape and a dtype")
-    expect(isinstance(fortran, bool), "a bool for the order")
+  def _load_build(self) -> None:
+    state = self.stack.pop()
+    unbuilt = self.stack[-1]
+    expect(isinstance(unbuilt, _Unbuilt), "an array or a dtype to build")
+    match unbuilt.value, state:
+      case (
+        np.dtype() as dtype,
+        (_, "<" | ">" | "=" | "|" as order, None, None, None, int(size), *_),
+      ):
+        expect(size in (-1, dtype.itemsize), f"the size of {dtype}")
+        unbuilt.value = dtype.newbyteorder(order)
+      case _, (
+        _,
+        tuple(shape),
+        _Unbuilt(np.dtype() as dtype),
+        bool(fortran),
+        raw,
+      ) if all(type(n) is int and abs(n) < 1 << 63 for n in shape):
+        unbuilt.value = self._array(shape, dtype, fortran, raw)
+      case _:
+        raise ValueError("expected the state of an array or a dtype")
+
+  def _array(
+    self, shape: tuple[int, ...], dtype: np.dtype, fortran: bool, raw: Any
+  ) -> StoredArray | np.ndarray | list:
+    """An array; where it holds objects, which are in C order, lists."""
     check_shape(shape, dtype)
     count, order = math.prod(shape), "F" if fortran else "C"
     expected = f"{count} values of {dtype} for shape {shape}"
     if dtype.hasobject:
       expect(isinstance(raw, list) and len(raw) == count, expected)
-      self._copied(count)
-      return _nested(raw, shape)
-    is_stored = isinstance(raw, _Span) and dtype.kind in NUMBERS
-    data = raw if is_stored else self._raw(raw)
-    size = len(data)
-    expect(size == count * dtype.itemsize, expected, f"{size} bytes")
-    if isinstance(data, _Span):
-      return StoredArray(self._path, data.offset, shape, dtype, fortran)
+      is_row = shape and (count or not shape[0])
+      expect(is_row, "objects along an axis", f"shape {shape}")
+      self._source.step(count)
+      return np.fromiter(raw, object, count).reshape(shape).tolist()
+    if isinstance(raw, StoredArray) and dtype.kind in NUMBERS:
+      x = dataclasses.replace(raw, shape=shape, dtype=dtype, fortran=fortran)
+      expect(x.nbytes == raw.nbytes, expected, f"{raw.nbytes} bytes")
+      return x
+    data = self._raw(raw)
+    size = count * dtype.itemsize
+    expect(len(data) == size, expected, f"{len(data)} bytes")
     return readable(np.ndarray(shape, dtype, data, order=order))
 
+  def _raw(self, data: Any) -> bytes:
+    if isinstance(data, StoredArray):  # no numbers but text
+      self._source.step(data.nbytes)
+      return data.read().tobytes()
+    data = self._encoded(data) if isinstance(data, str) else data  # Python 2's
+    expect(isinstance(data, bytes), "raw data")
+    return data
 
-def _symbol(name: str) -> Symbol:
-  """A global, "module name", as the symbol that it is here."""
-  known = name.replace("numpy._core.", "numpy.core.")  # of NumPy 2
-  try:
-    return Symbol(known.replace("__builtin__ ", "builtins "))
-  except ValueError:
-    name = name.replace(" ", ".")[:100]
-    refusal = f"a pickle that names {name}, which is never run; {AGAIN}"
-    raise ValueError(refusal) from None
-
-
-def _value(x: Any) -> Any:
-  """A value that may stand among the data."""
-  if isinstance(x, _Unbuilt):
-    expect(x.value is not None, "arrays of plain data", "one inside itself")
-    x = x.value
-  if isinstance(x, _Span):
-    return x.value
-  if isinstance(x, SYMBOLIC):
-    raise ValueError(f"expected data, came a pickle of {x}; {AGAIN}")
-  expect(not isinstance(x, _Parts), "data", "the arguments of a call")
-  return x
-
-
-def _tuple(items: list) -> tuple:
-  """A tuple of values, or the parts of a call or of an array's state."""
-  parts = [
-    x.value if isinstance(x, _Unbuilt) and x.value is not None else x
-    for x in items
-  ]
-  as_is = [isinstance(x, SYMBOLIC) for x in parts]
-  if not any(as_is):
-    return tuple([_value(x) for x in parts])
-  as_is[4:] = [True] * len(as_is[4:])  # a state's raw data stay on disk
-  pairs = zip(parts, as_is, strict=True)
-  return _Parts(x if keep else _value(x) for x, keep in pairs)
-
-
-def _dict(items: list) -> dict[str | bytes, Any]:
-  """A dict of keys and values in turn."""
-  expect(not len(items) % 2, "a value for each key")
-  keys, values = map(_value, items[::2]), map(_value, items[1::2])
-  made = {}
-  for key, value in zip(keys, values, strict=True):
-    # The hashes of text can't be made to clash, nor nested deep.
-    expect(isinstance(key, str | bytes), "text as keys of a dict")
-    made[key] = value
-  return made
-
-
-def _dtype(name: str, state: Any) -> np.dtype:
-  """A dtype with the byte order of its pickled state."""
-  dtype = np.dtype(name)
-  match state:
-    case (_, "<" | ">" | "=" | "|" as order, None, None, None, int(size), *_):
-      expect(size in (-1, dtype.itemsize), f"the size of {dtype}")
-      return dtype.newbyteorder(order)
-  raise ValueError(f"expected the state of {dtype}, came a damaged pickle")
-
-
-def _nested(items: list, shape: tuple[int, ...]) -> list:
-  """Objects, which are stored in C order, as lists in lists."""
-  expect(
-    shape and (items or not shape[0]), "objects along an axis", f"shape {shape}"
+  dispatch.update(
+    {
+      pickle.FRAME[0]: lambda self: self.read(8),  # its content comes as it is
+      pickle.PUT[0]: _load_put,
+      pickle.BINSTRING[0]: lambda self: self._load_raw("<i", "latin-1"),
+      pickle.BINBYTES[0]: lambda self: self._load_raw("<I"),
+      pickle.BINBYTES8[0]: lambda self: self._load_raw("<Q"),
+      pickle.REDUCE[0]: _load_reduce,
+      pickle.BUILD[0]: _load_build,
+    }
   )
-  if len(shape) == 1:
-    return items
-  step = max(len(items) // max(shape[0], 1), 1)
-  starts = range(0, len(items), step)
-  return [_nested(items[i : i + step], shape[1:]) for i in starts]
-
-
-def _extent(value: Any, known: dict[int, tuple[int, int]], depth: int):
-  """Items and levels of lists, tuples and dicts in one another."""
-  if not isinstance(value, list | tuple | dict):
-    return 1, 0
-  if id(value) not in known:
-    known[id(value)] = 1, MAX_DEPTH + 1  # till known: a list may hold itself
-    if depth < MAX_DEPTH:
-      inside = value.values() if isinstance(value, dict) else value
-      parts = [_extent(x, known, depth + 1) for x in inside]
-      levels = 1 + max((below for _, below in parts), default=0)
-      known[id(value)] = 1 + sum(n for n, _ in parts), levels
-  return known[id(value)]
