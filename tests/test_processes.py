@@ -17,6 +17,7 @@ import os, signal, sys
 from ptlr_jax.cli import command_line
 from ptlr_jax.runtime import cluster, errors, processes, signals
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also under nohup
 index, count, port, patience, code = sys.argv[1:]
 index, count = int(index), int(count)
 processes.PATIENCE = int(patience)

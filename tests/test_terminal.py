@@ -37,7 +37,7 @@ LINE = re.compile(
   r"\d+ s left"
   r"|(ilg|labels-0|ots-1) +(done before|goes on from step 4)"
   r"|labels-\S+ +precision [\d.]+  recall [\d.]+  \(actions .*\)"
-  r"|\S+/\.lock: left by process \d+ on \S+, which is over; taken over"
+  r"|\S+/\.lock: left by process \d+ on \S+; taken over"
   r"|mAP \(%\), protocol thumos14.*|tIoU +0.1 .*|(ilg|stage-1)( +[\d.]+)+"
   r"|Simulated features: no number here is .* result."
 )
