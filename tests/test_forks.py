@@ -22,6 +22,7 @@ from ptlr_jax.io import label_files, metrics_log, storage
 from ptlr_jax.method import ilg, losses, pseudo_labels, registry
 from ptlr_jax.runtime import config_tree, plugins
 from ptlr_jax.runtime.errors import InputError
+from ptlr_jax.training import networks
 from tests import tiny_config
 
 ROOT = Path(__file__).parents[1]
@@ -188,6 +189,7 @@ def test_a_run_knows_its_plugins_and_a_model_file_imports_none(
   third, tmp_path, monkeypatch
 ):
   monkeypatch.delitem(registry.STAGES, "dts")
+  networks.cached_stage.cache_clear()
   asked = []
   monkeypatch.setattr(
     plugins, "import_plugins", lambda names: asked.append(names)
@@ -202,7 +204,7 @@ def test_a_run_knows_its_plugins_and_a_model_file_imports_none(
   model_file.write_model(tmp_path / "model.safetensors", model)
   assert run_model.open_model(tmp_path / "model.safetensors").stage == 1
   monkeypatch.delitem(registry.STAGES, "dts")
-  run_model.cached_stage.cache_clear()
+  networks.cached_stage.cache_clear()
   with pytest.raises(InputError, match=r"networks: .* got 'dts'; .*plugins"):
     run_model.open_model(tmp_path / "model.safetensors")
 

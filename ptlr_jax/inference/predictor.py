@@ -8,11 +8,11 @@ import numpy as np
 
 from ptlr_jax.data.dataset import Video
 from ptlr_jax.inference.model_file import Model
-from ptlr_jax.inference.run_model import cached_stage
 from ptlr_jax.inference.video_detections import Segment, VideoDetections
 from ptlr_jax.localization import detection
 from ptlr_jax.method import cas_space
 from ptlr_jax.training import prediction
+from ptlr_jax.training.networks import cached_stage
 from ptlr_jax.workdir import phases
 
 

@@ -1,6 +1,5 @@
 """The model that a finished run has in its workdir."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +10,14 @@ from ptlr_jax.data import dataset, digest
 from ptlr_jax.inference import model_file
 from ptlr_jax.inference.model_file import Model, flatten_params, networks_of
 from ptlr_jax.io import checkpoints, storage
-from ptlr_jax.method.registry import STAGES
-from ptlr_jax.method.stage import Stage
 from ptlr_jax.runs.dataset import load_dataset
 from ptlr_jax.runtime import plugins
 from ptlr_jax.runtime.errors import Damaged, InputError
+from ptlr_jax.training.networks import cached_stage
 from ptlr_jax.workdir import provenance
 from ptlr_jax.workdir.artefacts import Artefacts, read_run_config
 
 LEARNED_FROM = "learned_from"  # of a start in provenance.json
-
-
-@functools.cache
-def cached_stage(name: str, classes: int, options: FrozenConfigDict) -> Stage:
-  """One a network and its settings, so that nothing is compiled twice."""
-  return plugins.registered(STAGES, name, "ptlr.networks")(
-    classes, options.to_dict()
-  )
 
 
 def check_shapes(model: Model, where: str) -> None:

@@ -31,6 +31,12 @@ class Network(NamedTuple):
 
 
 @functools.cache
+def cached_stage(name: str, classes: int, options: FrozenConfigDict) -> Stage:
+  """One a network and its settings, so that nothing is compiled twice."""
+  return registered(STAGES, name, "ptlr.networks")(classes, options.to_dict())
+
+
+@functools.cache
 def _network(
   name: str,
   classes: int,
@@ -38,8 +44,8 @@ def _network(
   adam: FrozenConfigDict,
   devices: Devices,
 ) -> Network:
-  """One a network and its settings, so that nothing is compiled twice."""
-  stage = registered(STAGES, name, "ptlr.networks")(classes, options.to_dict())
+  """What trains a stage, likewise."""
+  stage = cached_stage(name, classes, options)
   tx = train_step.adam(options.learning_rate, **adam)
   parts = {
     "split": stage.split,
